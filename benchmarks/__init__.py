@@ -1,0 +1,1 @@
+"""Two hosts on one machine: the rig, and what runs on it."""

@@ -1,0 +1,1 @@
+"""Decides: configuration, leases, stores, and the daemon that wires them up."""

@@ -1,0 +1,94 @@
+"""Which subnet a node takes: pure, given all leases and a source of randomness.
+
+The order is flanneld's (flannel-behaviour.md E13 to E16): our own lease by public IP,
+else the subnet we had before, else a free one at random.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from flannelette.control.errors import NoFreeSubnet
+from flannelette.control.lease import Lease
+from flannelette.control.netconfig import NetworkConfig
+
+CANDIDATES = 100
+"""The draw is among the first so many free subnets (E16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Our own lease is there and fits: write it again."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create a lease on this subnet, if it is still absent."""
+
+    subnet: IPv4Network
+    stale: Lease | None = None
+    """Our own lease that no longer fits the network: delete it first."""
+
+
+def choose(
+    leases: Sequence[Lease],
+    public_ip: IPv4Address,
+    config: NetworkConfig,
+    previous: IPv4Network | None,
+    rng: random.Random,
+) -> Reuse | Create:
+    """Decide what to take. Raises NoFreeSubnet.
+
+    A permanent lease that no longer fits is an operator's reservation: not deleted."""
+    own = next((lease for lease in leases if lease.attrs.public_ip == public_ip), None)
+    if own is not None and config.contains(own.subnet):
+        return Reuse(own)
+    stale = own if own is not None and own.expires is not None else None
+    taken = {lease.subnet for lease in leases}
+    if previous is not None and config.contains(previous) and previous not in taken:
+        return Create(previous, stale)
+    return Create(_draw(leases, config, rng), stale)
+
+
+def _draw(
+    leases: Sequence[Lease], config: NetworkConfig, rng: random.Random
+) -> IPv4Network:
+    free: list[IPv4Network] = []
+    for subnet in _free_subnets([lease.subnet for lease in leases], config):
+        free.append(subnet)
+        if len(free) == CANDIDATES:
+            break
+    if not free:
+        raise NoFreeSubnet(
+            f"out of subnets: every /{config.subnet_len} of {config.network} is leased"
+        )
+    return rng.choice(free)
+
+
+def _free_subnets(
+    taken: Sequence[IPv4Network], config: NetworkConfig
+) -> Iterator[IPv4Network]:
+    """Subnets from min to max that overlap none of taken, in order."""
+    ranges = _merged(taken)
+    starts = [first for first, _ in ranges]
+    size = 1 << (32 - config.subnet_len)
+    for first in range(int(config.subnet_min), int(config.subnet_max) + 1, size):
+        nearest = bisect_right(starts, first + size - 1) - 1
+        if nearest < 0 or ranges[nearest][1] < first:
+            yield IPv4Network((first, config.subnet_len))
+
+
+def _merged(subnets: Sequence[IPv4Network]) -> list[tuple[int, int]]:
+    """The subnets as disjoint ranges (first, last), in order."""
+    ranges: list[tuple[int, int]] = []
+    for subnet in sorted(subnets):
+        first, last = int(subnet.network_address), int(subnet.broadcast_address)
+        if not ranges or first > ranges[-1][1]:
+            ranges.append((first, last))
+    return ranges

@@ -1,0 +1,159 @@
+"""Leases as flannel writes them: the key, the value, and the events about them.
+
+A lease is a claim on a subnet. Its key names the subnet, its value (LeaseAttrs)
+says how to reach the node that holds it. flannel-behaviour.md, E3, E4, L1 to L8.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+from flannelette.control.gojson import GoJSONError, fold, loads_object
+
+
+class LeaseFormatError(ValueError):
+    """A foreign key or value is not a lease."""
+
+
+_KEY = re.compile(r"([0-9.]+)-([0-9]{1,2})(?:&([0-9a-f:]+)-([0-9]{1,3}))?", re.ASCII)
+_MEMBERS = ("PublicIP", "PublicIPv6", "BackendType", "BackendData", "BackendV6Data")
+
+
+def subnet_key(subnet: IPv4Network, subnet6: IPv6Network | None = None) -> str:
+    """The last part of a lease's key, such as `10.5.52.0-24` (E3)."""
+    key = f"{subnet.network_address}-{subnet.prefixlen}"
+    if subnet6 is not None:
+        key += f"&{subnet6.network_address.compressed}-{subnet6.prefixlen}"
+    return key
+
+
+def parse_subnet_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
+    """The subnets that a key names. Raises LeaseFormatError, and nothing else.
+
+    Stricter than flanneld, which matches only the key's end (E4): a key that is not
+    a subnet from its first byte to its last, or has host bits, is not a lease.
+    Prefixes longer than /31 and /127 are unparsable to flanneld (H9), so to us.
+    """
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise LeaseFormatError(f"not a subnet key: {key!r}")
+    v4, v4_len, v6, v6_len = match.groups()
+    try:
+        subnet = IPv4Network(f"{v4}/{v4_len}")
+        subnet6 = IPv6Network(f"{v6}/{v6_len}") if v6 is not None else None
+    except ValueError as error:
+        raise LeaseFormatError(f"not a subnet key: {key!r} ({error})") from None
+    if subnet.prefixlen > 31 or (subnet6 is not None and subnet6.prefixlen > 127):
+        raise LeaseFormatError(f"not a subnet key: {key!r} (prefix too long)")
+    return subnet, subnet6
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAttrs:
+    """A lease's value: who holds the subnet and how to reach it (L1, L2)."""
+
+    public_ip: IPv4Address
+    public_ipv6: IPv6Address | None = None
+    backend_type: str = ""
+    """Empty for flannel's udp backend, which writes no type."""
+    backend_data: str | None = None
+    """The backend's own JSON, verbatim and compact; None when it has none."""
+    backend_v6_data: str | None = None
+
+    def encode(self) -> bytes:
+        """The value as flanneld writes it, member for member (L1 to L3)."""
+        six = self.public_ipv6
+        members: dict[str, str] = {
+            "PublicIP": json.dumps(str(self.public_ip)),
+            "PublicIPv6": "null" if six is None else json.dumps(six.compressed),
+        }
+        if self.backend_type:
+            members["BackendType"] = json.dumps(self.backend_type)
+        if self.backend_data is not None:
+            members["BackendData"] = self.backend_data
+        if self.backend_v6_data is not None:
+            members["BackendV6Data"] = self.backend_v6_data
+        text = ",".join(f'"{name}":{value}' for name, value in members.items())
+        return f"{{{text}}}".encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> LeaseAttrs:
+        """Read a lease's value as Go would (L4). Raises only LeaseFormatError."""
+        try:
+            members = fold(loads_object(value), _MEMBERS)
+            # null is an error for PublicIP alone; elsewhere it is "not there".
+            public_ip = members["PublicIP"]
+            return cls(
+                public_ip=IPv4Address(_text(public_ip)),
+                public_ipv6=_ipv6(members.get("PublicIPv6")),
+                backend_type=_text(members.get("BackendType") or ""),
+                backend_data=_raw(members.get("BackendData")),
+                backend_v6_data=_raw(members.get("BackendV6Data")),
+            )
+        except KeyError as error:
+            raise LeaseFormatError(f"lease has no {error.args[0]}") from None
+        except (GoJSONError, ValueError) as error:
+            raise LeaseFormatError(f"not a lease: {error}") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a string is wanted, not {value!r:.40}")
+    return value
+
+
+def _ipv6(value: Any) -> IPv6Address | None:
+    return None if value is None else IPv6Address(_text(value))
+
+
+def _raw(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A claim on a subnet, as the store knows it."""
+
+    subnet: IPv4Network
+    attrs: LeaseAttrs
+    subnet6: IPv6Network | None = None
+    expires: float | None = None
+    """Unix time, seconds; None for a permanent reservation. Known for our own lease
+    only: asking for each peer's would cost one call a peer."""
+    revision: int = 0
+    """The store's own mark of this very write; another writer changes it."""
+
+    @property
+    def key(self) -> str:
+        return subnet_key(self.subnet, self.subnet6)
+
+    def renewed(self, expires: float | None, revision: int) -> Lease:
+        return replace(self, expires=expires, revision=revision)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A lease was written: new, renewed or changed. Applying it twice is harmless."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The lease on this subnet was deleted, or ran out."""
+
+    subnet: IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All leases there are. An empty snapshot says so; silence never does (H1)."""
+
+    leases: tuple[Lease, ...]
+
+
+Event = Added | Removed | Snapshot

@@ -1,0 +1,97 @@
+"""The subnet store as the agent sees it, whatever stands behind it.
+
+A store holds the network configuration and the leases. Three kinds exist: etcd
+(flannel's own), local (SQLite, one machine) and static (a file of peers). One suite,
+tests/control/store_contract.py, holds each of them to what is written here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Protocol
+
+from flannelette.control.lease import Event, Lease, LeaseAttrs
+from flannelette.control.netconfig import NetworkConfig
+
+log = logging.getLogger(__name__)
+
+LEASE_TTL = 24 * 3600
+"""Seconds a lease lives unless renewed (E20)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """What an operator asks first when peers are missing."""
+
+    kind: str
+    connected: bool
+    revision: int
+    """The last revision seen by the watch."""
+    resyncs: int
+    """Snapshots after the first: how often the watch had to start over."""
+    skipped: int
+    """Foreign entries that are not leases."""
+    error: str | None
+    """Why the store is not connected, in one line."""
+
+
+class Store(Protocol):
+    """Where leases live. One agent uses one store, from one event loop.
+
+    Each call may raise StoreUnavailable when the store does not answer within its
+    deadline; the agent tries again later. No call waits for ever.
+    """
+
+    async def network_config(self) -> bytes:
+        """The network configuration's JSON text, unparsed.
+
+        Raises NetworkConfigError when there is none."""
+
+    async def acquire(
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+    ) -> Lease:
+        """Take a subnet: our own by public IP, else `previous` if free, else a free
+        one at random (E13 to E17). A race lost to another node starts over.
+
+        Raises NoFreeSubnet."""
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Write the same value again with a full TTL; a permanent lease stays so.
+
+        Raises LeaseLost when somebody else has written or deleted it since."""
+
+    async def reacquire(self, lease: Lease) -> Lease:
+        """Take the same subnet again after our lease was revoked.
+
+        Raises LeaseLost when another node has it by now."""
+
+    def watch(self) -> AsyncIterator[Event]:
+        """A Snapshot first, then every change after it, none lost, for ever.
+
+        Our own lease is among the events. When continuity breaks, another Snapshot
+        comes. Outages are survived inside: the iterator does not end and raises
+        nothing but cancellation."""
+
+    def status(self) -> StoreStatus:
+        """What the store knows of itself, without asking the server."""
+
+    async def close(self) -> None:
+        """End all calls and watches. The lease stays (E23)."""
+
+
+class Skipped:
+    """Counts foreign entries that are not leases, and says each of them once (H1)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._said: set[tuple[str, bytes]] = set()
+
+    def note(self, key: str, value: bytes, error: Exception) -> None:
+        self.count += 1
+        if (key, value) in self._said or len(self._said) >= 1000:
+            return
+        self._said.add((key, value))
+        log.warning("skipped an entry that is no lease: key=%r error=%s", key, error)

@@ -1,0 +1,1 @@
+"""Moves packets between the TUN and the wire; knows no store."""

@@ -1,0 +1,1 @@
+"""The C fast path and the one module that talks to it."""

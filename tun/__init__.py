@@ -1,0 +1,1 @@
+"""The inside device: open it, give it address, MTU and route."""
