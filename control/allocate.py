@@ -49,7 +49,7 @@ def choose(
     own = next((lease for lease in leases if lease.attrs.public_ip == public_ip), None)
     if own is not None and config.contains(own.subnet):
         return Reuse(own)
-    stale = own if own is not None and own.expires is not None else None
+    stale = own if own is not None and not own.permanent else None
     taken = {lease.subnet for lease in leases}
     if previous is not None and config.contains(previous) and previous not in taken:
         return Create(previous, stale)

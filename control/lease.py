@@ -121,9 +121,11 @@ class Lease:
     subnet: IPv4Network
     attrs: LeaseAttrs
     subnet6: IPv6Network | None = None
+    permanent: bool = False
+    """A reservation: it never expires, and we keep it that way."""
     expires: float | None = None
-    """Unix time, seconds; None for a permanent reservation. Known for our own lease
-    only: asking for each peer's would cost one call a peer."""
+    """Unix time, seconds; None if permanent, or not asked: the store asks for our own
+    lease only, since each peer's would cost a call."""
     revision: int = 0
     """The store's own mark of this very write; another writer changes it."""
 
@@ -131,7 +133,8 @@ class Lease:
     def key(self) -> str:
         return subnet_key(self.subnet, self.subnet6)
 
-    def renewed(self, expires: float | None, revision: int) -> Lease:
+    def written(self, expires: float | None, revision: int) -> Lease:
+        """This lease after a write of ours."""
         return replace(self, expires=expires, revision=revision)
 
 
