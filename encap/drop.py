@@ -1,0 +1,46 @@
+"""Why a packet is dropped: one name for each reason, in every counter and log.
+
+native/src/api.h lists the same names in the same order; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Drop(IntEnum):
+    """A reason to discard a packet. The value is its index among the counters."""
+
+    SHORT = 0
+    """Fewer bytes than an IPv4 header has."""
+    BAD_VERSION = 1
+    """Not IPv4."""
+    BAD_HEADER = 2
+    """A header length below 20 bytes, or beyond the packet's end."""
+    BAD_LENGTH = 3
+    """A total length below the header's, or beyond the packet's end."""
+    BAD_CHECKSUM = 4
+    """The header checksum is wrong."""
+    TTL_EXPIRED = 5
+    """No hop left: TTL 0 or 1 on arrival."""
+    NO_ROUTE = 6
+    """No peer holds the destination."""
+    OVERSIZE = 7
+    """Longer than the overlay's MTU."""
+    SEND_FAILED = 8
+    """The socket did not take the datagram."""
+    WRITE_FAILED = 9
+    """The TUN did not take the packet."""
+
+    @property
+    def label(self) -> str:
+        """The name in counters and logs, such as `no_route`."""
+        return self.name.lower()
+
+
+class Dropped(Exception):
+    """A packet is to be discarded, for the reason given."""
+
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason.label)
+        self.reason = reason

@@ -1,0 +1,78 @@
+"""native/src/api.h in Python's shapes; that header is where they are explained.
+
+PurePath has the same shapes, and needs no compiler to be read or run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Direction(IntEnum):
+    """tx is TUN to wire, rx is wire to TUN."""
+
+    TX = 0
+    RX = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PathConfig:
+    """What a path is made of. The descriptors are borrowed until it is closed."""
+
+    tun_fd: int
+    """Non-blocking."""
+    udp_fd: int
+    """Non-blocking, bound, IPv4."""
+    stop_fd: int
+    """An eventfd that stop() makes readable."""
+    mtu: int
+    """Of the overlay, bytes, 68 to 65507."""
+    address: int
+    """The TUN's IPv4 address: the source of ICMP errors."""
+    batch: int = 64
+    """Frames or datagrams that one system call may move, 1 to 1024."""
+
+
+class Route(NamedTuple):
+    """Reach prefix/length by the peer at address:port. IPv4, as integers."""
+
+    prefix: int
+    length: int
+    address: int
+    port: int
+
+
+class Burst(NamedTuple):
+    """Bytes cut every `segment` bytes into datagrams to one peer, or from it."""
+
+    data: bytes
+    segment: int
+    address: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What one direction has done so far."""
+
+    packets: int
+    """Forwarded."""
+    bytes: int
+    """Forwarded: of IP packets, outer headers not counted."""
+    answers: int
+    """ICMP errors written to the TUN."""
+    answers_limited: int
+    """ICMP errors held back by their rate limit."""
+    drops: tuple[int, ...]
+    """Dropped packets, by encap.drop.Drop."""
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(
+            self.packets + other.packets,
+            self.bytes + other.bytes,
+            self.answers + other.answers,
+            self.answers_limited + other.answers_limited,
+            tuple(map(sum, zip(self.drops, other.drops, strict=True))),
+        )

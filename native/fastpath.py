@@ -1,0 +1,159 @@
+"""FastPath: the C side as an object. The only module that talks to it.
+
+api.h holds the contract; here are only its translation and the one place where -errno
+becomes OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from flannelette.native._fastpath import ffi, lib
+from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+
+if TYPE_CHECKING:  # these names are in the stub only
+    from flannelette.native._fastpath import Handle, Pointer
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+class FastPath:
+    """Forwards in C, in batches. Threads: as api.h says."""
+
+    def __init__(self, config: PathConfig) -> None:
+        """Raises OSError: EINVAL for a setting out of range, ENOMEM."""
+        handle = ffi.new("struct fp **")
+        _check(
+            lib.fp_new(
+                ffi.new(
+                    "struct fp_config *",
+                    {
+                        "tun_fd": config.tun_fd,
+                        "udp_fd": config.udp_fd,
+                        "stop_fd": config.stop_fd,
+                        "mtu": config.mtu,
+                        "address": config.address,
+                        "batch": config.batch,
+                    },
+                ),
+                handle,
+            )
+        )
+        self._handle: Handle | None = handle[0]
+
+    @property
+    def _fp(self) -> Handle:
+        if self._handle is None:
+            raise OSError(errno.EBADF, "the path is closed")
+        return self._handle
+
+    def close(self) -> None:
+        """Free everything. No other call may be under way."""
+        if self._handle is not None:
+            lib.fp_free(self._handle)
+            self._handle = None
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Insert or replace routes, all at once. Raises OSError."""
+        _check(lib.fp_set_route(self._fp, _routes(routes), len(routes)))
+
+    def del_routes(self, routes: Sequence[Route]) -> None:
+        """Remove routes by prefix and length. Raises OSError."""
+        _check(lib.fp_del_route(self._fp, _routes(routes), len(routes)))
+
+    def pump(self, direction: Direction, budget: int) -> int:
+        """Move up to budget packets now; how many were read. Raises OSError."""
+        return _check(lib.fp_pump(self._fp, direction, budget))
+
+    def run(self, direction: Direction) -> None:
+        """Pump until stop(); blocks, without the GIL. Raises OSError."""
+        _check(lib.fp_run(self._fp, direction))
+
+    def stop(self) -> None:
+        """Make every run() return soon. Any thread."""
+        _check(lib.fp_stop(self._fp))
+
+    def counters(self, direction: Direction) -> Counters:
+        """Any thread."""
+        counters = ffi.new("struct fp_counters *")
+        lib.fp_read_counters(self._fp, direction, counters)
+        return Counters(
+            packets=counters.packets,
+            bytes=counters.bytes,
+            answers=counters.answers,
+            answers_limited=counters.answers_limited,
+            drops=tuple(counters.drops),
+        )
+
+    def wrap(
+        self, frames: Sequence[bytes], now: int
+    ) -> tuple[list[Burst], list[bytes]]:
+        """One tx batch without system calls: bursts to the wire, frames to the TUN.
+
+        `now` is nanoseconds of a clock that never goes back. For tests and fuzzers."""
+        data = bytearray(b"".join(frames))
+        base = ffi.from_buffer("uint8_t[]", data)
+        array = ffi.new("struct fp_frame[]", max(len(frames), 1))
+        offset = 0
+        for item, frame in zip(array, frames, strict=False):
+            item.data, item.length = base + offset, len(frame)  # type: ignore[operator]
+            offset += len(frame)
+        out = _Output(len(frames))
+        _check(lib.fp_wrap(self._fp, array, len(frames), now, out.pointer))
+        return out.bursts(), out.frames()
+
+    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+        """One rx batch without system calls: frames to the TUN."""
+        data = bytearray(b"".join(burst.data for burst in bursts))
+        base = ffi.from_buffer("uint8_t[]", data)
+        array = ffi.new("struct fp_burst[]", max(len(bursts), 1))
+        offset = packets = 0
+        for item, burst in zip(array, bursts, strict=False):
+            item.data, item.length = base + offset, len(burst.data)  # type: ignore[operator]
+            item.segment = burst.segment
+            item.address, item.port = burst.address, burst.port
+            offset += len(burst.data)
+            packets += max(1, -(-len(burst.data) // max(burst.segment, 1)))
+        out = _Output(packets)
+        _check(lib.fp_unwrap(self._fp, array, len(bursts), out.pointer))
+        return out.frames()
+
+
+def _routes(routes: Sequence[Route]) -> Pointer:
+    array: Pointer = ffi.new("struct fp_route[]", list(routes) or 1)
+    return array
+
+
+class _Output:
+    """Room for what fp_wrap and fp_unwrap give."""
+
+    def __init__(self, packets: int) -> None:
+        capacity = max(packets, 1)
+        arena = capacity * lib.FP_MAX_ANSWER
+        self._kept = (  # cffi frees what nobody in Python refers to
+            ffi.new("struct fp_burst[]", capacity),
+            ffi.new("struct fp_frame[]", capacity),
+            ffi.new("uint8_t[]", arena),
+        )
+        self.pointer = ffi.new("struct fp_output *")
+        self.pointer.bursts, self.pointer.frames, self.pointer.arena = self._kept
+        self.pointer.capacity, self.pointer.arena_size = capacity, arena
+
+    def bursts(self) -> list[Burst]:
+        return [
+            Burst(bytes(ffi.buffer(b.data, b.length)), b.segment, b.address, b.port)
+            for b in self.pointer.bursts[0 : self.pointer.burst_count]
+        ]
+
+    def frames(self) -> list[bytes]:
+        return [
+            bytes(ffi.buffer(f.data, f.length))
+            for f in self.pointer.frames[0 : self.pointer.frame_count]
+        ]

@@ -1,0 +1,102 @@
+/* The fast path's whole surface. C includes this file through fastpath.h, and cffi
+ * parses it: no preprocessor beyond plain #define.
+ *
+ * Words: a frame is what the TUN gives or takes; a burst is bytes cut every `segment`
+ * bytes into datagrams of one peer, the last perhaps shorter (what UDP_SEGMENT and
+ * UDP_GRO speak). tx is TUN to wire, rx is wire to TUN. IPv4 addresses are numbers in
+ * host order. Functions that return int give a count, or 0, or -errno.
+ *
+ * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
+ * fp_unwrap for rx), and one for the routes; all of these may run side by side.
+ * fp_stop and fp_read_counters may be called by anyone at any time. */
+
+enum fp_direction { FP_TX, FP_RX };
+#define FP_DIRECTIONS 2
+
+/* encap/drop.py has the same names in the same order, and says what they mean. */
+enum fp_drop {
+    FP_SHORT, FP_BAD_VERSION, FP_BAD_HEADER, FP_BAD_LENGTH, FP_BAD_CHECKSUM,
+    FP_TTL_EXPIRED, FP_NO_ROUTE, FP_OVERSIZE, FP_SEND_FAILED, FP_WRITE_FAILED
+};
+#define FP_DROPS 10
+
+#define FP_MAX_BATCH 1024 /* frames or datagrams a system call can move */
+#define FP_MAX_ANSWER 96  /* bytes of the longest ICMP error */
+
+struct fp_config {
+    int32_t tun_fd, udp_fd; /* non-blocking; borrowed until fp_free */
+    int32_t stop_fd;        /* an eventfd; borrowed; readable once fp_stop was called */
+    uint32_t mtu;           /* of the overlay, bytes, 68 to 65507 */
+    uint32_t address;       /* the TUN's: the source of ICMP errors */
+    uint32_t batch;         /* 1 to FP_MAX_BATCH */
+};
+
+struct fp_route {
+    uint32_t prefix, length;   /* no host bits; 0 to 32 */
+    uint32_t address, port;    /* the peer's; port 1 to 65535 */
+};
+
+struct fp_burst {
+    uint8_t *data;
+    uint32_t length, segment; /* bytes; 0 < segment unless length is 0 */
+    uint32_t address, port;   /* the peer's */
+};
+
+struct fp_frame {
+    uint8_t *data;
+    uint32_t length;
+};
+
+/* Room for results: the caller fills in the pointers, `capacity` and `arena_size`. */
+struct fp_output {
+    struct fp_burst *bursts; /* to the wire */
+    struct fp_frame *frames; /* to the TUN */
+    uint32_t capacity;       /* of bursts, and of frames */
+    uint32_t burst_count, frame_count;
+    uint8_t *arena; /* for bytes that no input holds */
+    uint32_t arena_size, arena_used;
+};
+
+struct fp_counters {
+    uint64_t packets, bytes;           /* forwarded */
+    uint64_t answers, answers_limited; /* ICMP errors: written, and held back by rate */
+    uint64_t drops[FP_DROPS];
+};
+
+struct fp;
+
+/* Allocate all that the pumps will need: they allocate nothing. *fp is freed by fp_free,
+ * once no other call is under way. -EINVAL for a setting out of range, -ENOMEM. */
+int fp_new(const struct fp_config *config, struct fp **fp);
+void fp_free(struct fp *fp);
+
+/* Insert or replace `count` routes; of equal prefixes the last one wins. All become
+ * visible to the pumps at once. -EINVAL (nothing changed) or -ENOMEM. */
+int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+
+/* Remove routes by prefix and length; unknown ones are no error. -ENOMEM. */
+int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+
+/* Move packets now, up to `budget`, until there are none. Returns how many were read,
+ * or -errno when a descriptor is dead (-EBADFD: the TUN device is gone). */
+int fp_pump(struct fp *fp, enum fp_direction direction, uint32_t budget);
+
+/* Pump whenever there is something to read, until fp_stop; blocks. 0 or -errno. */
+int fp_run(struct fp *fp, enum fp_direction direction);
+
+/* Make every fp_run return soon, now and for ever. 0 or -errno. */
+int fp_stop(struct fp *fp);
+
+void fp_read_counters(struct fp *fp, enum fp_direction direction,
+                      struct fp_counters *counters);
+
+/* The pumps without their system calls. Frames are changed in place, and the results
+ * point into them or into the arena: borrowed for as long as the caller keeps both.
+ * `now` is nanoseconds of a clock that never goes back. All inputs are consumed;
+ * -ENOBUFS (nothing done) if the output might not have room: capacity for each packet,
+ * FP_MAX_ANSWER bytes of arena for each frame. `packets` and `bytes` are not counted:
+ * that is for whoever sends them. */
+int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t count, uint64_t now,
+            struct fp_output *out);
+int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t count,
+              struct fp_output *out);

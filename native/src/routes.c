@@ -1,0 +1,262 @@
+/* Longest-prefix match for IPv4.
+ *
+ * A published table is immutable: one open-addressed hash table for each prefix length
+ * in use, the peer inside the slot. A cluster's subnets share one length, so a lookup is
+ * one probe, one cache line; the worst case is one probe for each length in use.
+ *
+ * The writer keeps the routes as a sorted list, builds a new table from it for each
+ * change (many routes are one change), and publishes it by one pointer store. The old
+ * table is freed when no pump can still look at it: each pump makes its section counter
+ * odd while it may, so a table retired when a counter was even, or has moved on since,
+ * is out of sight. Pumps wait for nobody; a stuck pump only delays the freeing.
+ *
+ * Sequential consistency is what makes this sound: a pump enters its section and then
+ * loads the pointer; the writer stores the pointer and then loads the section. If the
+ * pump got the old table, the writer sees it inside. */
+#include "fastpath.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct slot {
+    uint32_t prefix;
+    struct peer peer; /* port 0: the slot is empty */
+};
+
+struct level { /* the hash table of one prefix length */
+    uint32_t first; /* of its slots */
+    uint32_t shift; /* 32 less the binary logarithm of their number, 1 to 31 */
+};
+
+struct routes {
+    struct routes *next; /* among the retired */
+    uint64_t seen[FP_DIRECTIONS];
+    uint64_t lengths; /* bit n: there are prefixes of length n */
+    struct level levels[33];
+    struct slot slots[];
+};
+
+struct route_writer {
+    struct fp_route *list; /* sorted by length, then prefix */
+    uint32_t count;
+    struct routes *retired;
+};
+
+static uint32_t mask_of(uint32_t length) { return length ? ~0u << (32 - length) : 0; }
+
+static uint32_t hash(uint32_t prefix, uint32_t shift)
+{
+    return (prefix * 0x9e3779b1u) >> shift;
+}
+
+const struct peer *routes_find(const struct routes *routes, uint32_t address)
+{
+    if (!routes) return NULL;
+    for (uint64_t left = routes->lengths; left;) {
+        int length = 63 - __builtin_clzll(left);
+        left &= ~(1ull << length);
+        const struct level *level = &routes->levels[length];
+        const struct slot *slots = routes->slots + level->first;
+        uint32_t prefix = address & mask_of((uint32_t)length);
+        uint32_t last = ~0u >> level->shift;
+        for (uint32_t i = hash(prefix, level->shift); slots[i].peer.port;
+             i = (i + 1) & last)
+            if (slots[i].prefix == prefix) return &slots[i].peer;
+    }
+    return NULL;
+}
+
+/* ---- building -------------------------------------------------------------------- */
+
+static uint32_t shift_for(uint32_t count)
+{
+    uint32_t bits = 1; /* at most half full, so that probes end */
+    while ((1u << bits) < 2 * count) bits++;
+    return 32 - bits;
+}
+
+static struct routes *build(const struct fp_route *list, uint32_t count)
+{
+    uint32_t counts[33] = {0}, slots = 0;
+    for (uint32_t i = 0; i < count; i++) counts[list[i].length]++;
+    struct routes *routes = calloc(1, sizeof *routes);
+    if (!routes) return NULL;
+    for (uint32_t length = 0; length <= 32; length++) {
+        if (!counts[length]) continue;
+        routes->lengths |= 1ull << length;
+        routes->levels[length] = (struct level){slots, shift_for(counts[length])};
+        slots += 1u << (32 - routes->levels[length].shift);
+    }
+    struct routes *sized = realloc(routes, sizeof *routes + slots * sizeof(struct slot));
+    if (!sized) {
+        free(routes);
+        return NULL;
+    }
+    memset(sized->slots, 0, slots * sizeof(struct slot));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct level *level = &sized->levels[list[i].length];
+        struct slot *table = sized->slots + level->first;
+        uint32_t at = hash(list[i].prefix, level->shift);
+        while (table[at].peer.port) at = (at + 1) & (~0u >> level->shift);
+        table[at] = (struct slot){
+            list[i].prefix, {list[i].address, (uint16_t)list[i].port},
+        };
+    }
+    return sized;
+}
+
+/* ---- publishing and reclaiming --------------------------------------------------- */
+
+static bool out_of_sight(struct fp *fp, const struct routes *routes)
+{
+    for (int i = 0; i < FP_DIRECTIONS; i++)
+        if (routes->seen[i] % 2 && atomic_load(&fp->pumps[i].section) == routes->seen[i])
+            return false;
+    return true;
+}
+
+static void reclaim(struct fp *fp)
+{
+    struct routes **link = &fp->writer->retired;
+    while (*link) {
+        struct routes *routes = *link;
+        if (out_of_sight(fp, routes)) {
+            *link = routes->next;
+            free(routes);
+        } else {
+            link = &routes->next;
+        }
+    }
+}
+
+static void publish(struct fp *fp, struct routes *routes)
+{
+    struct routes *old = atomic_exchange(&fp->routes, routes);
+    if (old) {
+        for (int i = 0; i < FP_DIRECTIONS; i++)
+            old->seen[i] = atomic_load(&fp->pumps[i].section);
+        old->next = fp->writer->retired;
+        fp->writer->retired = old;
+    }
+    reclaim(fp);
+}
+
+/* Replace the list by `list` (owned from here on) and publish it. 0 or -ENOMEM. */
+static int replace(struct fp *fp, struct fp_route *list, uint32_t count)
+{
+    struct routes *routes = build(list, count);
+    if (!routes) {
+        free(list);
+        return -ENOMEM;
+    }
+    free(fp->writer->list);
+    fp->writer->list = list;
+    fp->writer->count = count;
+    publish(fp, routes);
+    return 0;
+}
+
+/* ---- the list --------------------------------------------------------------------- */
+
+static int order(const struct fp_route *a, const struct fp_route *b)
+{
+    if (a->length != b->length) return a->length < b->length ? -1 : 1;
+    return (a->prefix > b->prefix) - (a->prefix < b->prefix);
+}
+
+/* Sorts by prefix and, among equals, by position: `address` of a key is its position. */
+static int order_key(const void *a, const void *b)
+{
+    const struct fp_route *x = a, *y = b;
+    int by_prefix = order(x, y);
+    return by_prefix ? by_prefix : (x->address > y->address) - (x->address < y->address);
+}
+
+/* A sorted copy of `routes` without duplicates, the last of equals kept; NULL if there
+ * is no memory. *count becomes the number left. */
+static struct fp_route *sorted(const struct fp_route *routes, uint32_t *count)
+{
+    struct fp_route *keys = malloc((size_t)(*count + 1) * sizeof *keys);
+    if (!keys) return NULL;
+    for (uint32_t i = 0; i < *count; i++) {
+        keys[i] = routes[i];
+        keys[i].address = i;
+    }
+    qsort(keys, *count, sizeof *keys, order_key);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < *count; i++) {
+        if (i + 1 < *count && order(&keys[i], &keys[i + 1]) == 0) continue;
+        keys[kept++] = routes[keys[i].address];
+    }
+    *count = kept;
+    return keys;
+}
+
+static bool valid(const struct fp_route *route)
+{
+    return route->length <= 32 && (route->prefix & ~mask_of(route->length)) == 0 &&
+           route->port >= 1 && route->port <= 65535;
+}
+
+int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count)
+{
+    const struct route_writer *writer = fp->writer;
+    for (uint32_t i = 0; i < count; i++)
+        if (!valid(&routes[i])) return -EINVAL;
+    struct fp_route *fresh = sorted(routes, &count);
+    struct fp_route *merged =
+        malloc(((size_t)writer->count + count + 1) * sizeof *merged);
+    if (!fresh || !merged) {
+        free(fresh);
+        free(merged);
+        return -ENOMEM;
+    }
+    uint32_t old = 0, new = 0, total = 0;
+    while (old < writer->count || new < count) {
+        int which = old == writer->count ? 1
+                    : new == count       ? -1
+                                         : order(&writer->list[old], &fresh[new]);
+        if (which == 0) old++;
+        merged[total++] = which < 0 ? writer->list[old++] : fresh[new++];
+    }
+    free(fresh);
+    return replace(fp, merged, total);
+}
+
+int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count)
+{
+    const struct route_writer *writer = fp->writer;
+    struct fp_route *gone = sorted(routes, &count);
+    struct fp_route *rest = malloc(((size_t)writer->count + 1) * sizeof *rest);
+    if (!gone || !rest) {
+        free(gone);
+        free(rest);
+        return -ENOMEM;
+    }
+    uint32_t total = 0, next = 0;
+    for (uint32_t i = 0; i < writer->count; i++) {
+        while (next < count && order(&gone[next], &writer->list[i]) < 0) next++;
+        if (next < count && order(&gone[next], &writer->list[i]) == 0) continue;
+        rest[total++] = writer->list[i];
+    }
+    free(gone);
+    return replace(fp, rest, total);
+}
+
+struct route_writer *route_writer_new(void)
+{
+    return calloc(1, sizeof(struct route_writer));
+}
+
+void route_writer_free(struct route_writer *writer)
+{
+    if (!writer) return;
+    while (writer->retired) {
+        struct routes *next = writer->retired->next;
+        free(writer->retired);
+        writer->retired = next;
+    }
+    free(writer->list);
+    free(writer);
+}
