@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -42,25 +42,34 @@ def choose(
     config: NetworkConfig,
     previous: IPv4Network | None,
     rng: random.Random,
+    blocked: Collection[IPv4Network] = (),
 ) -> Reuse | Create:
-    """Decide what to take. Raises NoFreeSubnet.
+    """Decide what to take, given the leases in key order. Raises NoFreeSubnet.
 
-    A permanent lease that no longer fits is an operator's reservation: not deleted."""
+    Blocked are the subnets of entries whose value is no lease: they may be somebody's
+    (flanneld forgets them: E13). A dual-stack lease never fits, for its key would crash
+    the peers of an IPv4 network (H2). A permanent lease that does not fit is an
+    operator's reservation: not deleted.
+    """
     own = next((lease for lease in leases if lease.attrs.public_ip == public_ip), None)
-    if own is not None and config.contains(own.subnet):
+    if own is not None and own.subnet6 is None and config.contains(own.subnet):
         return Reuse(own)
     stale = own if own is not None and not own.permanent else None
-    taken = {lease.subnet for lease in leases}
-    if previous is not None and config.contains(previous) and previous not in taken:
+    taken = [*(lease.subnet for lease in leases), *blocked]
+    if (
+        previous is not None
+        and config.contains(previous)
+        and not any(previous.overlaps(subnet) for subnet in taken)
+    ):
         return Create(previous, stale)
-    return Create(_draw(leases, config, rng), stale)
+    return Create(_draw(taken, config, rng), stale)
 
 
 def _draw(
-    leases: Sequence[Lease], config: NetworkConfig, rng: random.Random
+    taken: Sequence[IPv4Network], config: NetworkConfig, rng: random.Random
 ) -> IPv4Network:
     free: list[IPv4Network] = []
-    for subnet in _free_subnets([lease.subnet for lease in leases], config):
+    for subnet in _free_subnets(taken, config):
         free.append(subnet)
         if len(free) == CANDIDATES:
             break

@@ -1,7 +1,9 @@
 """JSON as Go's encoding/json reads it.
 
 Member names match in any case, the last duplicate wins, null leaves the default, and
-unknown members are ignored. flannel's users have come to rely on each of these.
+unknown members are ignored. flannel's users have come to rely on each of these. The
+text is UTF-8, whatever its first bytes look like, and bytes that are not UTF-8 become
+U+FFFD. NaN and Infinity are no JSON.
 """
 
 from __future__ import annotations
@@ -17,13 +19,28 @@ class GoJSONError(ValueError):
 
 def loads_object(text: bytes | str) -> dict[str, Any]:
     """Parse one JSON object. Raises GoJSONError, and nothing else."""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise GoJSONError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise GoJSONError("not a JSON object")
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict in the order of each name's last occurrence: fold() depends on it."""
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        members.pop(name, None)
+        members[name] = value
+    return members
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def fold(members: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

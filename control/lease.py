@@ -35,7 +35,7 @@ def parse_subnet_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
     """The subnets that a key names. Raises LeaseFormatError, and nothing else.
 
     Stricter than flanneld, which matches only the key's end (E4): a key that is not
-    a subnet from its first byte to its last, or has host bits, is not a lease.
+    what subnet_key() makes of its subnets is not a lease, so no two keys are one lease.
     Prefixes longer than /31 and /127 are unparsable to flanneld (H9), so to us.
     """
     match = _KEY.fullmatch(key)
@@ -49,6 +49,8 @@ def parse_subnet_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
         raise LeaseFormatError(f"not a subnet key: {key!r} ({error})") from None
     if subnet.prefixlen > 31 or (subnet6 is not None and subnet6.prefixlen > 127):
         raise LeaseFormatError(f"not a subnet key: {key!r} (prefix too long)")
+    if subnet_key(subnet, subnet6) != key:
+        raise LeaseFormatError(f"not a subnet key: {key!r} (not canonical)")
     return subnet, subnet6
 
 
@@ -90,13 +92,13 @@ class LeaseAttrs:
             return cls(
                 public_ip=IPv4Address(_text(public_ip)),
                 public_ipv6=_ipv6(members.get("PublicIPv6")),
-                backend_type=_text(members.get("BackendType") or ""),
+                backend_type=_text(members.get("BackendType", "")),
                 backend_data=_raw(members.get("BackendData")),
                 backend_v6_data=_raw(members.get("BackendV6Data")),
             )
         except KeyError as error:
             raise LeaseFormatError(f"lease has no {error.args[0]}") from None
-        except (GoJSONError, ValueError) as error:
+        except (GoJSONError, ValueError, RecursionError) as error:
             raise LeaseFormatError(f"not a lease: {error}") from None
 
 
@@ -107,11 +109,19 @@ def _text(value: Any) -> str:
 
 
 def _ipv6(value: Any) -> IPv6Address | None:
-    return None if value is None else IPv6Address(_text(value))
+    if value is None:
+        return None
+    address = IPv6Address(_text(value))
+    if address.scope_id is not None:
+        raise ValueError(f"an address without a zone is wanted, not {value!r:.60}")
+    return address
 
 
 def _raw(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, separators=(",", ":"))
+    if value is None:
+        return None
+    # A number such as 1e999 was read as infinity, which no JSON can say again.
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ case, null as absent, unknown members ignored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
@@ -81,8 +82,10 @@ class NetworkConfig:
 def _network(text: str) -> IPv4Network:
     if not text:
         raise NetworkConfigError("network config: Network is missing")
-    if "/" not in text:
-        raise NetworkConfigError(f"network config: Network {text!r} has no length")
+    if re.fullmatch(r"[^/]*/[0-9]+", text, re.ASCII) is None:  # Python takes masks too
+        raise NetworkConfigError(
+            f"network config: Network {text!r} is no ADDRESS/LENGTH"
+        )
     try:
         network = IPv4Network(text, strict=False)
     except ValueError as error:

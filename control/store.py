@@ -87,11 +87,13 @@ class Skipped:
 
     def __init__(self) -> None:
         self.count = 0
-        self._said: set[tuple[str, bytes]] = set()
+        self._said: set[int] = set()
 
     def note(self, key: str, value: bytes, error: Exception) -> None:
-        self.count += 1
-        if (key, value) in self._said or len(self._said) >= 1000:
+        entry = hash((key, value))
+        if entry in self._said:
             return
-        self._said.add((key, value))
-        log.warning("skipped an entry that is no lease: key=%r error=%s", key, error)
+        self.count += 1
+        if len(self._said) < 1000:  # a hostile writer does not get our memory
+            self._said.add(entry)
+            log.warning("skipped: no lease: key=%.100r error=%.200s", key, error)
