@@ -1,0 +1,88 @@
+"""Who calls the pumps: threads of their own, or the event loop.
+
+Both tell `on_error` (on the loop) when a pump ends because a descriptor is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from flannelette.dataplane.path import Path
+from flannelette.native.api import Direction, PathConfig
+
+BUDGET = 256
+"""Packets that one wake-up of the event loop may move, so that control never starves."""
+
+OnError = Callable[[OSError], None]
+
+
+class Driver(Protocol):
+    """Runs a path. Made and closed on the event loop."""
+
+    def close(self) -> None:
+        """Stop pumping; when this returns no pump is under way."""
+
+
+class ThreadDriver:
+    """One thread a direction, blocked in Path.run; the native path holds no GIL."""
+
+    def __init__(self, path: Path, config: PathConfig, on_error: OnError) -> None:
+        self._path = path
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._threads = [
+            threading.Thread(target=self._run, args=[d], name=f"pump-{d.name.lower()}")
+            for d in Direction
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self, direction: Direction) -> None:
+        try:
+            self._path.run(direction)
+        except OSError as error:
+            self._loop.call_soon_threadsafe(self._on_error, error)
+
+    def close(self) -> None:
+        self._path.stop()
+        for thread in self._threads:
+            thread.join()
+
+
+class LoopDriver:
+    """The event loop pumps when a descriptor is readable: two frames of Python for a
+    wake-up, none for a packet."""
+
+    def __init__(self, path: Path, config: PathConfig, on_error: OnError) -> None:
+        self._path = path
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        # libuv gives up a descriptor that reports an error, as a deleted TUN does. An
+        # epoll around it is just readable then, and the pump learns the reason.
+        self._epolls = {Direction.TX: select.epoll(), Direction.RX: select.epoll()}
+        for direction, epoll in self._epolls.items():
+            fd = config.tun_fd if direction is Direction.TX else config.udp_fd
+            epoll.register(fd, select.EPOLLIN)
+            self._loop.add_reader(epoll.fileno(), self._pump, direction)
+
+    def _pump(self, direction: Direction) -> None:
+        try:
+            self._path.pump(direction, BUDGET)
+        except OSError as error:
+            self._loop.remove_reader(self._epolls[direction].fileno())
+            self._on_error(error)
+
+    def close(self) -> None:
+        for epoll in self._epolls.values():
+            self._loop.remove_reader(epoll.fileno())
+            epoll.close()
+
+
+def open_driver(name: str, path: Path, config: PathConfig, on_error: OnError) -> Driver:
+    """The driver of that name, `threads` or `loop`."""
+    kind = ThreadDriver if name == "threads" else LoopDriver
+    return kind(path, config, on_error)

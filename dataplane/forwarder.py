@@ -1,0 +1,104 @@
+"""The dataplane as control sees it: a socket that stays, a TUN that may be replaced."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+
+from flannelette.dataplane.drivers import Driver, OnError, open_driver
+from flannelette.dataplane.path import Path, open_path
+from flannelette.encap.drop import Drop
+from flannelette.native.api import Counters, Direction, PathConfig, Route
+from flannelette.tun.device import TunDevice
+
+_NONE = Counters(0, 0, 0, 0, (0,) * len(Drop))
+
+
+class Forwarder:
+    """Forwards between a TUN and the underlay socket. Lives on the event loop.
+
+    Routes and counters outlive the TUN: whoever replaces a lost device goes on where
+    the old one ended."""
+
+    def __init__(
+        self, underlay: socket.socket, datapath: str, driver: str, on_error: OnError
+    ) -> None:
+        """`on_error` is called on the loop when a pump has ended with OSError.
+
+        The socket is the forwarder's from here on."""
+        self._underlay = underlay
+        self._datapath = datapath
+        self._driver_name = driver
+        self._on_error = on_error
+        self._routes: dict[tuple[int, int], Route] = {}
+        self._retired = {direction: _NONE for direction in Direction}
+        self._tun: TunDevice | None = None
+        self._path: Path | None = None
+        self._driver: Driver | None = None
+        self._stop_fd = -1
+
+    @property
+    def routes(self) -> list[Route]:
+        """In order of prefix."""
+        return [self._routes[key] for key in sorted(self._routes)]
+
+    def start(self, tun: TunDevice, mtu: int, address: IPv4Address) -> None:
+        """Forward. The device is the forwarder's from here on. Raises OSError.
+
+        `mtu` is the overlay's, bytes; `address` is the TUN's."""
+        self._tun = tun
+        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        config = PathConfig(
+            tun_fd=tun.fd,
+            udp_fd=self._underlay.fileno(),
+            stop_fd=self._stop_fd,
+            mtu=mtu,
+            address=int(address),
+        )
+        self._path = open_path(self._datapath, config)
+        self._path.set_routes(self.routes)
+        self._driver = open_driver(
+            self._driver_name, self._path, config, self._on_error
+        )
+
+    def stop(self) -> None:
+        """Stop forwarding and close the TUN; start() may follow."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+        if self._path is not None:
+            for direction in Direction:
+                self._retired[direction] += self._path.counters(direction)
+            self._path.close()
+            self._path = None
+        if self._tun is not None:
+            self._tun.close()
+            self._tun = None
+            os.close(self._stop_fd)
+
+    def close(self) -> None:
+        self.stop()
+        self._underlay.close()
+
+    def set_routes(self, routes: Iterable[Route]) -> None:
+        """Insert or replace. Raises OSError: EINVAL for what is no route."""
+        routes = list(routes)
+        if self._path is not None:
+            self._path.set_routes(routes)
+        self._routes.update({(r.prefix, r.length): r for r in routes})
+
+    def del_routes(self, routes: Iterable[Route]) -> None:
+        """Remove by prefix and length."""
+        routes = list(routes)
+        if self._path is not None:
+            self._path.del_routes(routes)
+        for route in routes:
+            self._routes.pop((route.prefix, route.length), None)
+
+    def counters(self, direction: Direction) -> Counters:
+        """Since the forwarder was made, over all its TUNs."""
+        if self._path is None:
+            return self._retired[direction]
+        return self._retired[direction] + self._path.counters(direction)

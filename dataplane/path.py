@@ -1,0 +1,65 @@
+"""What forwards packets: one protocol, two twins.
+
+FastPath (native/fastpath.py) does it in C, in batches; PurePath (dataplane/purepath.py)
+in Python, one packet a call. PurePath is the specification: tests demand equal output
+and equal counters. Which one runs is the operator's word; there is no fallback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+
+
+class Path(Protocol):
+    """Threads: one caller for each direction, one for the routes, at the same time;
+    stop() and counters() from anywhere."""
+
+    def close(self) -> None:
+        """Free what the path holds; not the descriptors, which are borrowed."""
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Insert or replace routes, all at once; of equal prefixes the last wins."""
+
+    def del_routes(self, routes: Sequence[Route]) -> None:
+        """Remove routes by prefix and length; unknown ones are no error."""
+
+    def pump(self, direction: Direction, budget: int) -> int:
+        """Move up to budget packets now; how many were read.
+
+        Raises OSError when a descriptor is dead: EBADFD if the device is gone."""
+
+    def run(self, direction: Direction) -> None:
+        """Pump until stop(); blocks. Raises OSError as pump does."""
+
+    def stop(self) -> None:
+        """Make every run() return soon."""
+
+    def counters(self, direction: Direction) -> Counters:
+        """What the direction has done so far."""
+
+    def wrap(
+        self, frames: Sequence[bytes], now: int
+    ) -> tuple[list[Burst], list[bytes]]:
+        """tx without system calls: bursts to the wire, frames (ICMP) to the TUN.
+
+        `now` is nanoseconds of a clock that never goes back."""
+
+    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+        """rx without system calls: frames to the TUN."""
+
+
+PathFactory = Callable[[PathConfig], Path]
+
+
+def open_path(datapath: str, config: PathConfig) -> Path:
+    """The path of that name, `native` or `python`. Raises OSError."""
+    if datapath == "native":
+        from flannelette.native.fastpath import FastPath
+
+        return FastPath(config)
+    from flannelette.dataplane.purepath import PurePath
+
+    return PurePath(config)

@@ -1,0 +1,209 @@
+"""PurePath: forwarding in Python, one packet a call. The specification of FastPath.
+
+tx: 1 read a frame from the TUN  2 check its header  3 find the peer, or answer
+    "net unreachable"  4 take a hop  5 send it as a datagram
+rx: 1 receive a datagram  2 check its header  3 take a hop  4 write it to the TUN
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+
+from flannelette.dataplane.routes import RouteTable
+from flannelette.encap import icmp, ip, udp
+from flannelette.encap.drop import Drop, Dropped
+from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+
+MAX_PACKET = 65536
+PATIENCE_MS = 1
+RUN_BUDGET = 1024
+
+
+class _Tally:
+    """Counters in the making."""
+
+    def __init__(self) -> None:
+        self.packets = self.bytes = self.answers = self.answers_limited = 0
+        self.drops = [0] * len(Drop)
+
+    def forwarded(self, length: int) -> None:
+        self.packets += 1
+        self.bytes += length
+
+
+class PurePath:
+    """Forwards in Python. A teacher's and a tester's path: slow, and short."""
+
+    def __init__(self, config: PathConfig) -> None:
+        self._config = config
+        self._socket = socket.socket(fileno=os.dup(config.udp_fd))
+        self._routes = RouteTable()
+        self._limiter = icmp.Limiter()
+        self._tallies = (_Tally(), _Tally())
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        try:
+            self._routes.set(routes)
+        except ValueError as error:
+            raise OSError(errno.EINVAL, str(error)) from None
+
+    def del_routes(self, routes: Sequence[Route]) -> None:
+        self._routes.delete(routes)
+
+    def counters(self, direction: Direction) -> Counters:
+        tally = self._tallies[direction]
+        return Counters(
+            tally.packets,
+            tally.bytes,
+            tally.answers,
+            tally.answers_limited,
+            tuple(tally.drops),
+        )
+
+    # ---- what happens to a packet --------------------------------------------------
+
+    def wrap(
+        self, frames: Sequence[bytes], now: int
+    ) -> tuple[list[Burst], list[bytes]]:
+        bursts: list[Burst] = []
+        answers: list[bytes] = []
+        for frame in frames:
+            try:
+                bursts.append(self._wrap_one(frame, now, answers))
+            except Dropped as dropped:
+                self._tallies[Direction.TX].drops[dropped.reason] += 1
+        return bursts, answers
+
+    def _wrap_one(self, packet: bytes, now: int, answers: list[bytes]) -> Burst:
+        header = ip.parse(packet)
+        route = self._routes.find(header.destination)
+        if route is None:
+            self._answer(packet, header, icmp.NET_UNREACHABLE, now, answers)
+            raise Dropped(Drop.NO_ROUTE)
+        try:
+            datagram = udp.wrap(packet, header, self._config.mtu)
+        except Dropped as dropped:
+            too_big = dropped.reason is Drop.OVERSIZE
+            if too_big and header.fragment & ip.DONT_FRAGMENT:
+                self._answer(packet, header, icmp.FRAGMENTATION_NEEDED, now, answers)
+            raise
+        return Burst(datagram, len(datagram), route.address, route.port)
+
+    def _answer(
+        self,
+        packet: bytes,
+        header: ip.Header,
+        code: int,
+        now: int,
+        answers: list[bytes],
+    ) -> None:
+        tally = self._tallies[Direction.TX]
+        if not icmp.answerable(header):
+            return
+        if not self._limiter.allow(now):
+            tally.answers_limited += 1
+            return
+        mtu = self._config.mtu if code == icmp.FRAGMENTATION_NEEDED else 0
+        source = self._config.address
+        answers.append(icmp.unreachable(packet, header, source, code, mtu))
+        tally.answers += 1
+
+    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+        frames: list[bytes] = []
+        for burst in bursts:
+            for start in range(0, max(len(burst.data), 1), max(burst.segment, 1)):
+                datagram = burst.data[start : start + burst.segment]
+                try:
+                    frames.append(udp.unwrap(datagram, self._config.mtu))
+                except Dropped as dropped:
+                    self._tallies[Direction.RX].drops[dropped.reason] += 1
+        return frames
+
+    # ---- the pumps -----------------------------------------------------------------
+
+    def pump(self, direction: Direction, budget: int) -> int:
+        move = self._move_tx if direction is Direction.TX else self._move_rx
+        for moved in range(budget):
+            try:
+                move()
+            except BlockingIOError:
+                return moved
+        return budget
+
+    def _move_tx(self) -> None:
+        frame = os.read(self._config.tun_fd, MAX_PACKET)
+        bursts, answers = self.wrap([frame], time.monotonic_ns())
+        for burst in bursts:
+            self._send(burst)
+        for answer in answers:
+            self._write(answer)
+
+    def _move_rx(self) -> None:
+        data, (address, port) = self._receive()
+        tally = self._tallies[Direction.RX]
+        peer = int(IPv4Address(address))
+        for frame in self.unwrap([Burst(data, len(data), peer, port)]):
+            if self._write(frame):
+                tally.forwarded(len(frame))
+            else:
+                tally.drops[Drop.WRITE_FAILED] += 1
+
+    def _receive(self) -> tuple[bytes, tuple[str, int]]:
+        try:
+            return self._socket.recvfrom(MAX_PACKET)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise
+            # Nothing there, or an error of an earlier send, which is over once told.
+            raise BlockingIOError from None
+
+    def _send(self, burst: Burst) -> None:
+        tally = self._tallies[Direction.TX]
+        target = (str(IPv4Address(burst.address)), burst.port)
+        try:
+            try:
+                self._socket.sendto(burst.data, target)
+            except BlockingIOError:
+                _wait_writable(self._config.udp_fd)
+                self._socket.sendto(burst.data, target)
+        except OSError:
+            tally.drops[Drop.SEND_FAILED] += 1
+        else:
+            tally.forwarded(len(burst.data))
+
+    def _write(self, frame: bytes) -> bool:
+        """Was it taken? Raises OSError when the device is gone."""
+        try:
+            os.write(self._config.tun_fd, frame)
+        except OSError as error:
+            if error.errno in (errno.EBADFD, errno.EBADF):
+                raise
+            return False
+        return True
+
+    def run(self, direction: Direction) -> None:
+        config = self._config
+        source = config.tun_fd if direction is Direction.TX else config.udp_fd
+        poller = select.poll()
+        poller.register(source, select.POLLIN)
+        poller.register(config.stop_fd, select.POLLIN)
+        while config.stop_fd not in dict(poller.poll()):
+            self.pump(direction, RUN_BUDGET)
+
+    def stop(self) -> None:
+        os.eventfd_write(self._config.stop_fd, 1)
+
+
+def _wait_writable(fd: int) -> None:
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    poller.poll(PATIENCE_MS)

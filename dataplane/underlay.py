@@ -1,0 +1,39 @@
+"""The outside socket: UDP on the underlay."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address
+
+BUFFER_BYTES = 4 << 20
+"""Asked of the kernel for each direction; what a burst may outrun us by."""
+
+
+def open_underlay(address: IPv4Address, port: int) -> socket.socket:
+    """A non-blocking socket bound to address:port, the one that all datagrams leave
+    from and arrive at (U6). Raises OSError, EADDRINUSE among them."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setblocking(False)
+        for force, option in (
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            _enlarge(sock, force, option)
+        sock.bind((str(address), port))
+    except OSError as error:
+        sock.close()
+        error.add_note(f"binding UDP {address}:{port}")
+        raise
+    return sock
+
+
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+
+
+def _enlarge(sock: socket.socket, force: int, option: int) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+    except PermissionError:  # not root of this machine: up to net.core.[rw]mem_max
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
