@@ -1,0 +1,294 @@
+"""The daemon's settings: flanneld's flags and variables, and a few of our own.
+
+flannel-behaviour.md section 4.1. Everything that can be checked without touching the
+machine is checked here, so that a wrong setting ends in one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import Literal
+
+from flannelette.control import goflags
+from flannelette.control.errors import ConfigError
+from flannelette.control.goflags import Flag
+
+ENVIRONMENT = "FLANNELD_"
+"""What a flag's variable begins with (C1)."""
+DEFAULT_ENDPOINTS = "http://127.0.0.1:4001,http://127.0.0.1:2379"
+DEFAULT_SUBNET_FILE = "/run/flannel/subnet.env"
+SOCKET_NAME = "flannelette.sock"
+
+
+class VersionWanted(Exception):
+    """--version was among the flags (C3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Etcd:
+    """Leases live in etcd; the etcd_* fields say where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Leases live in an SQLite file that the nodes of one machine share."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A TOML file lists the peers."""
+
+    path: Path
+
+
+StoreChoice = Etcd | Local | Static
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Checked settings; parse() is the way to make one."""
+
+    store: StoreChoice
+    """Where the subnet store is."""
+    etcd_endpoints: tuple[str, ...]
+    """URLs, or host:port; the first one's scheme decides on TLS for all (E37)."""
+    etcd_prefix: str
+    """As given; keys are path-joined to it (E1)."""
+    etcd_keyfile: str
+    """Client key, or empty; given together with the certificate or not at all."""
+    etcd_certfile: str
+    """Client certificate, or empty."""
+    etcd_cafile: str
+    """Who may sign the server's certificate; empty: the system's roots."""
+    etcd_username: str
+    """Empty: no authentication; given together with the password or not at all."""
+    etcd_password: str = field(repr=False)
+    """Never logged (C7)."""
+    iface: tuple[str, ...]
+    """Names or IPv4 addresses of external interfaces, the first usable one wins."""
+    public_ip: IPv4Address | None
+    """The address that peers send to; None: the external interface's own."""
+    subnet_file: Path
+    """Where subnet.env is written (S1), and our last subnet remembered (E15)."""
+    subnet_lease_renew_margin: int
+    """Minutes before expiry at which the lease is renewed, 1 to 1439."""
+    datapath: Literal["native", "python"]
+    """What forwards: FastPath in C or PurePath in Python."""
+    driver: Literal["threads", "loop"]
+    """Who calls the pumps."""
+    operator_socket: Path
+    """Where `flannelette status` asks."""
+    verbosity: int
+    """0: INFO; 1 and more: DEBUG."""
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
+    """Read the flags of `flannelette run`, then the variables of those not given.
+
+    Raises ConfigError, goflags.HelpWanted or VersionWanted."""
+    given = goflags.from_argv(FLAGS, argv)
+    if given.pop("version", False):
+        raise VersionWanted  # before the environment is looked at (C3)
+    absent = [flag for flag in FLAGS if flag.name not in ("version", *given)]
+    values = goflags.defaults(FLAGS) | given
+    values |= goflags.from_environ(absent, environ, ENVIRONMENT)
+    for one, other in _TOGETHER:
+        if bool(values[one]) != bool(values[other]):
+            present, missing = (one, other) if values[one] else (other, one)
+            raise ConfigError(f"--{present} is given without --{missing}")
+    socket = values["operator-socket"] or operator_socket(values["subnet-file"])
+    if len(bytes(socket)) > _SOCKET_PATH_MAX:
+        raise ConfigError(
+            f"the operator socket's path {str(socket)!r} is longer than "
+            f"{_SOCKET_PATH_MAX} bytes: give a shorter --operator-socket"
+        )
+    return Config(
+        store=values["store"],
+        etcd_endpoints=values["etcd-endpoints"],
+        etcd_prefix=values["etcd-prefix"],
+        etcd_keyfile=values["etcd-keyfile"],
+        etcd_certfile=values["etcd-certfile"],
+        etcd_cafile=values["etcd-cafile"],
+        etcd_username=values["etcd-username"],
+        etcd_password=values["etcd-password"],
+        iface=values["iface"],
+        public_ip=values["public-ip"],
+        subnet_file=values["subnet-file"],
+        subnet_lease_renew_margin=values["subnet-lease-renew-margin"],
+        datapath=values["datapath"],
+        driver=values["driver"],
+        operator_socket=socket,
+        verbosity=values["v"],
+    )
+
+
+def operator_socket(subnet_file: Path) -> Path:
+    """Where the operator socket is unless told: beside the subnet file."""
+    return subnet_file.parent / SOCKET_NAME
+
+
+def store(text: str) -> StoreChoice:
+    """`etcd`, `local:PATH` or `static:FILE`. Raises ValueError."""
+    kind, _, path = text.partition(":")
+    if text == "etcd":
+        return Etcd()
+    if kind == "local" and path:
+        return Local(Path(path))
+    if kind == "static" and path:
+        return Static(Path(path))
+    raise ValueError("etcd, local:PATH or static:FILE.toml is wanted")
+
+
+_SOCKET_PATH_MAX = 107
+"""sun_path's 108 bytes, less the NUL (unix(7))."""
+_TOGETHER = (("etcd-keyfile", "etcd-certfile"), ("etcd-username", "etcd-password"))
+_ENDPOINT = re.compile(
+    r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?"
+)
+_IFNAME = re.compile(r"(?!\.{1,2}$)[^\s/:]{1,15}")
+
+
+def _present(text: str) -> str:
+    if not text:
+        raise ValueError("it must not be empty")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_present(text))
+
+
+def _path_or_none(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _endpoints(text: str) -> tuple[str, ...]:
+    endpoints = tuple(text.split(","))
+    for endpoint in endpoints:
+        match = _ENDPOINT.fullmatch(endpoint)
+        if match is None or not 1 <= int(match[1]) <= 65535:
+            raise ValueError("http://HOST:PORT or https://HOST:PORT is wanted")
+    return endpoints
+
+
+def _iface(text: str) -> str:
+    """A name as the kernel allows them, which covers every IPv4 address too."""
+    if not _IFNAME.fullmatch(text):
+        raise ValueError("an interface name or an IPv4 address is wanted")
+    return text
+
+
+def _unicast(text: str) -> IPv4Address | None:
+    if not text:
+        return None
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise ValueError("an IPv4 address is wanted") from None
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        raise ValueError("a unicast address is wanted")
+    return address
+
+
+def _margin(text: str) -> int:
+    minutes = goflags.integer(text)
+    if not 1 <= minutes <= 1439:
+        raise ValueError("1 to 1439 minutes are wanted")
+    return minutes
+
+
+def _level(text: str) -> int:
+    level = goflags.integer(text)
+    if level < 0:
+        raise ValueError("it must not be negative")
+    return level
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{' or '.join(choices)} is wanted")
+        return text
+
+    return read
+
+
+_OURS = (
+    Flag(
+        "store", store, "`KIND` of store: etcd, local:PATH or static:FILE.toml", "etcd"
+    ),
+    Flag(
+        "datapath",
+        _one_of("native", "python"),
+        "`KIND` of path: native or python",
+        "native",
+    ),
+    Flag(
+        "driver",
+        _one_of("threads", "loop"),
+        "`KIND` of driver: threads or loop",
+        "threads",
+    ),
+    Flag(
+        "operator-socket",
+        _path_or_none,
+        f"`PATH` of the socket for status; without it {SOCKET_NAME} beside subnet-file",
+    ),
+)
+_FLANNELD = (
+    Flag(
+        "etcd-endpoints",
+        _endpoints,
+        "`URLS` of etcd, separated by commas",
+        DEFAULT_ENDPOINTS,
+    ),
+    Flag(
+        "etcd-prefix",
+        _present,
+        "`KEY` that flannel's keys lie below",
+        "/coreos.com/network",
+    ),
+    Flag("etcd-keyfile", str, "`FILE` with the client key for etcd"),
+    Flag("etcd-certfile", str, "`FILE` with the client certificate for etcd"),
+    Flag("etcd-cafile", str, "`FILE` with the authority of etcd's certificates"),
+    Flag("etcd-username", str, "`NAME` of the user in etcd"),
+    Flag("etcd-password", str, "`PASSWORD` of that user"),
+    Flag(
+        "iface",
+        _iface,
+        "`NAME` or IPv4 address of the external interface",
+        repeated=True,
+    ),
+    Flag("public-ip", _unicast, "`ADDRESS` that other nodes send to"),
+    Flag(
+        "subnet-file",
+        _path,
+        "`FILE` to write the node's subnet to",
+        DEFAULT_SUBNET_FILE,
+    ),
+    Flag(
+        "subnet-lease-renew-margin",
+        _margin,
+        "`MINUTES` from a renewal of the lease to its expiry, 1 to 1439",
+        "60",
+    ),
+    Flag("version", goflags.boolean, "print the version and exit", "false"),
+    Flag("v", _level, "`LEVEL` of the log: 1 and more say everything", "0"),
+)
+FLAGS = (*_OURS, *_FLANNELD)
+
+
+def usage() -> str:
+    """What `flannelette run --help` prints."""
+    return (
+        "Usage: flannelette run [flags]\n\n"
+        "Runs the daemon. Each flag can also be given as a variable, such as\n"
+        f"{ENVIRONMENT}PUBLIC_IP for --public-ip; the flag goes before the variable.\n"
+        + goflags.usage({"flannelette's flags": _OURS, "flanneld's flags": _FLANNELD})
+    )
