@@ -15,7 +15,7 @@ from flannelette.dataplane.path import Path
 from flannelette.native.api import Direction, PathConfig
 
 BUDGET = 256
-"""Packets that one wake-up of the event loop may move, so that control never starves."""
+"""Packets that one wake-up of the event loop may move: control must not starve."""
 
 OnError = Callable[[OSError], None]
 

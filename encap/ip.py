@@ -19,7 +19,7 @@ FRAGMENT_OFFSET = 0x1FFF
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What forwarding needs to know of a checked IPv4 header. Addresses are integers."""
+    """What forwarding needs of a checked IPv4 header. Addresses are integers."""
 
     length: int
     """Of the header, bytes."""
@@ -37,7 +37,7 @@ def checksum(data: bytes | memoryview) -> int:
     """The Internet checksum of data (RFC 1071): 0 over data that holds its own."""
     if len(data) % 2:
         data = bytes(data) + b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

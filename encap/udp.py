@@ -1,4 +1,4 @@
-"""flannel's udp backend on the wire: the IPv4 packet is the UDP payload, and that is all.
+"""flannel's udp backend on the wire: the IPv4 packet is the UDP payload.
 
 No header, no magic, no authentication (flannel-behaviour.md section 5.2).
 """

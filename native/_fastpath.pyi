@@ -4,8 +4,11 @@ from typing import Any, NewType
 
 Handle = NewType("Handle", object)
 """struct fp *"""
-Pointer = NewType("Pointer", object)
-"""Any other C data: arrays and structs made by ffi.new, and views of bytes."""
+
+class Pointer:
+    """Any other C data: arrays and structs made by ffi.new, and views of bytes."""
+
+    def __add__(self, offset: int) -> Pointer: ...
 
 class Lib:
     FP_DROPS: int

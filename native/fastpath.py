@@ -103,7 +103,7 @@ class FastPath:
         array = ffi.new("struct fp_frame[]", max(len(frames), 1))
         offset = 0
         for item, frame in zip(array, frames, strict=False):
-            item.data, item.length = base + offset, len(frame)  # type: ignore[operator]
+            item.data, item.length = base + offset, len(frame)
             offset += len(frame)
         out = _Output(len(frames))
         _check(lib.fp_wrap(self._fp, array, len(frames), now, out.pointer))
@@ -116,7 +116,7 @@ class FastPath:
         array = ffi.new("struct fp_burst[]", max(len(bursts), 1))
         offset = packets = 0
         for item, burst in zip(array, bursts, strict=False):
-            item.data, item.length = base + offset, len(burst.data)  # type: ignore[operator]
+            item.data, item.length = base + offset, len(burst.data)
             item.segment = burst.segment
             item.address, item.port = burst.address, burst.port
             offset += len(burst.data)

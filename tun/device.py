@@ -51,7 +51,7 @@ def open_tun(name: str = "flannel%d") -> TunDevice:
 
 def _advice(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV):
-        return "no TUN driver: load it (modprobe tun), or give the container the device"
+        return "no TUN driver: modprobe tun, or give the container the device"
     return (
         f"opening {CLONE_DEVICE}: run as root, or with access to it and CAP_NET_ADMIN"
     )
