@@ -13,7 +13,9 @@ from flannelette.encap.drop import Drop
 from flannelette.native.api import Counters, Direction, PathConfig, Route
 from flannelette.tun.device import TunDevice
 
-_NONE = Counters(0, 0, 0, 0, (0,) * len(Drop))
+__all__ = ["NO_COUNTERS", "Direction", "Drop", "Forwarder", "Route"]
+
+NO_COUNTERS = Counters.zero(len(Drop))
 
 
 class Forwarder:
@@ -22,18 +24,13 @@ class Forwarder:
     Routes and counters outlive the TUN: whoever replaces a lost device goes on where
     the old one ended."""
 
-    def __init__(
-        self, underlay: socket.socket, datapath: str, driver: str, on_error: OnError
-    ) -> None:
-        """`on_error` is called on the loop when a pump has ended with OSError.
-
-        The socket is the forwarder's from here on."""
+    def __init__(self, underlay: socket.socket, datapath: str, driver: str) -> None:
+        """The socket is the forwarder's from here on."""
         self._underlay = underlay
         self._datapath = datapath
         self._driver_name = driver
-        self._on_error = on_error
         self._routes: dict[tuple[int, int], Route] = {}
-        self._retired = {direction: _NONE for direction in Direction}
+        self._retired = {direction: NO_COUNTERS for direction in Direction}
         self._tun: TunDevice | None = None
         self._path: Path | None = None
         self._driver: Driver | None = None
@@ -44,10 +41,13 @@ class Forwarder:
         """In order of prefix."""
         return [self._routes[key] for key in sorted(self._routes)]
 
-    def start(self, tun: TunDevice, mtu: int, address: IPv4Address) -> None:
+    def start(
+        self, tun: TunDevice, mtu: int, address: IPv4Address, on_error: OnError
+    ) -> None:
         """Forward. The device is the forwarder's from here on. Raises OSError.
 
-        `mtu` is the overlay's, bytes; `address` is the TUN's."""
+        `mtu` is the overlay's, bytes; `address` is the TUN's; `on_error` is called on
+        the loop when a pump has ended."""
         self._tun = tun
         self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         config = PathConfig(
@@ -59,9 +59,7 @@ class Forwarder:
         )
         self._path = open_path(self._datapath, config)
         self._path.set_routes(self.routes)
-        self._driver = open_driver(
-            self._driver_name, self._path, config, self._on_error
-        )
+        self._driver = open_driver(self._driver_name, self._path, config, on_error)
 
     def stop(self) -> None:
         """Stop forwarding and close the TUN; start() may follow."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address
 
+from flannelette.encap.udp import OVERHEAD as UDP_OVERHEAD, PORT as UDP_PORT
+
+__all__ = ["BUFFER_BYTES", "UDP_OVERHEAD", "UDP_PORT", "open_underlay"]
+
 BUFFER_BYTES = 4 << 20
 """Asked of the kernel for each direction; what a burst may outrun us by."""
 

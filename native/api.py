@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
 
@@ -43,6 +44,14 @@ class Route(NamedTuple):
     address: int
     port: int
 
+    @classmethod
+    def to(
+        cls, subnet: IPv4Network, peer: IPv4Address | None = None, port: int = 0
+    ) -> Route:
+        """From the standard library's types; without a peer, only fit to delete."""
+        address = 0 if peer is None else int(peer)
+        return cls(int(subnet.network_address), subnet.prefixlen, address, port)
+
 
 class Burst(NamedTuple):
     """Bytes cut every `segment` bytes into datagrams to one peer, or from it."""
@@ -67,6 +76,11 @@ class Counters:
     """ICMP errors held back by their rate limit."""
     drops: tuple[int, ...]
     """Dropped packets, by encap.drop.Drop."""
+
+    @classmethod
+    def zero(cls, drops: int) -> Counters:
+        """None at all, of so many reasons to drop."""
+        return cls(0, 0, 0, 0, (0,) * drops)
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(

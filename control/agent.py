@@ -1,0 +1,173 @@
+"""The daemon: one node of the overlay, from its settings to its last packet.
+
+Order of start-up. Above the line everything is read and checked; below it the machine
+and the cluster change. Stopping is the same list backwards.
+ 1 choose the external interface        2 open the store and the operator socket
+ 3 wait for the network configuration   4 choose the backend
+ ------------------------------------------------------------------------------------
+ 5 bind the underlay socket, open the TUN     6 take a lease
+ 7 address, MTU and route of the TUN; forward; write subnet.env; ready
+ 8 for as long as we run: follow the leases, keep our own, reconcile the link (node.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+
+from flannelette.control import interface, operator, report, subnetfile
+from flannelette.control.backend import UdpBackend
+from flannelette.control.config import Config
+from flannelette.control.errors import NetworkConfigError, StoreUnavailable
+from flannelette.control.interface import External
+from flannelette.control.keeper import LeaseKeeper, insist
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.node import Node, Plan
+from flannelette.control.store import Store
+from flannelette.control.stores import open_store
+from flannelette.dataplane.forwarder import Forwarder
+from flannelette.dataplane.underlay import open_underlay
+from flannelette.tun.device import open_tun
+from flannelette.tun.link import Netlink
+
+log = logging.getLogger(__name__)
+
+CONFIG_RETRY = 1.0
+"""Seconds between two tries to read the network configuration (E12)."""
+
+
+async def run(config: Config) -> None:
+    """Be a node until SIGINT or SIGTERM. A second signal kills (C6).
+
+    Raises ControlError or OSError when it cannot go on."""
+    stop = asyncio.Event()
+    with _signals(stop):
+        agent = asyncio.create_task(Agent(config).run(), name="agent")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        agent.cancel()
+        with suppress(asyncio.CancelledError):
+            await agent
+    log.info("stopped")
+
+
+@contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def on_signal() -> None:
+        stop.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+class Agent:
+    """Starts the node, step by step. Everything it opens is on one stack."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._store: Store | None = None
+        self._plan: Plan | None = None
+        self._node: Node | None = None
+        self._waiting_for: str | None = None
+
+    async def run(self) -> None:
+        """Start and stay. Raises ControlError or OSError; ends only by cancellation."""
+        config = self._config
+        async with AsyncExitStack() as stack:
+            netlink = Netlink()
+            stack.push_async_callback(netlink.close)
+            external = await self._choose_interface(netlink)
+            store = self._store = open_store(config, external.public_ip)
+            stack.push_async_callback(store.close)
+            commands = {"status": self._report}
+            await stack.enter_async_context(
+                operator.serve(config.operator_socket, commands)
+            )
+            network = await self._network_config(store)
+            backend = UdpBackend.from_config(network)
+            plan = self._plan = Plan(external, network, backend)
+            # ---- from here on the machine and the cluster change ---------------------
+            underlay = open_underlay(external.address, backend.port)
+            forwarder = Forwarder(underlay, config.datapath, config.driver)
+            stack.callback(forwarder.close)
+            with ExitStack() as until_forwarding:
+                tun = open_tun()
+                until_forwarding.callback(tun.close)
+                keeper = await self._take_lease(store, plan)
+                node = Node(plan, store, keeper, forwarder, netlink)
+                await node.configure(tun)
+                until_forwarding.pop_all()
+                node.forward(tun)
+            subnet = keeper.lease.subnet
+            subnetfile.write(config.subnet_file, network.network, subnet, plan.mtu)
+            self._node = node
+            log.info("ready: subnet=%s tun=%s", subnet, tun.name)
+            await node.live()
+
+    async def _choose_interface(self, netlink: Netlink) -> External:
+        external = interface.select(
+            await netlink.interfaces(),
+            await netlink.default_interface(),
+            self._config.iface,
+            self._config.public_ip,
+        )
+        log.info(
+            "external interface: name=%s address=%s public_ip=%s mtu=%d",
+            external.name,
+            external.address,
+            external.public_ip,
+            external.mtu,
+        )
+        return external
+
+    async def _network_config(self, store: Store) -> NetworkConfig:
+        """Wait until there is a sound one (E12); say once what is wrong."""
+        while True:
+            try:
+                network = NetworkConfig.parse(await store.network_config())
+            except (NetworkConfigError, StoreUnavailable) as error:
+                if str(error) != self._waiting_for:
+                    self._waiting_for = str(error)
+                    log.warning("waiting for the network config: error=%s", error)
+                await asyncio.sleep(CONFIG_RETRY)
+            else:
+                self._waiting_for = None
+                log.info("network config: network=%s", network.network)
+                return network
+
+    async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
+        attrs = plan.backend.attrs(plan.external.public_ip)
+        previous = subnetfile.previous_subnet(self._config.subnet_file)
+        lease = await insist(
+            "take a lease", lambda: store.acquire(attrs, plan.network, previous)
+        )
+        log.info("lease: subnet=%s", lease.subnet)
+        margin = self._config.subnet_lease_renew_margin * 60.0
+        return LeaseKeeper(store, lease, margin)
+
+    def _report(self) -> dict[str, object]:
+        return report.document(
+            self._config,
+            time.monotonic() - self._started,
+            self._store,
+            self._plan,
+            self._node,
+            self._waiting_for,
+        )

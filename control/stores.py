@@ -1,0 +1,39 @@
+"""Which store the settings ask for."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+from flannelette.control.config import Config, Local, Static
+from flannelette.control.store import Store
+
+
+def open_store(config: Config, public_ip: IPv4Address) -> Store:
+    """The store of the settings, not yet connected. `public_ip` is this node's.
+
+    Raises ConfigError for a file it cannot use. Only the store in use is imported:
+    grpc alone costs 20 MiB."""
+    match config.store:
+        case Local(path):
+            from flannelette.control.localstore import LocalStore
+
+            return LocalStore(path)
+        case Static(path):
+            from flannelette.control.staticstore import StaticStore
+
+            return StaticStore(path)
+        case _:
+            from flannelette.control.etcd import EtcdStore
+            from flannelette.control.etcdchannel import EtcdSettings
+
+            return EtcdStore(
+                EtcdSettings(
+                    endpoints=config.etcd_endpoints,
+                    prefix=config.etcd_prefix,
+                    keyfile=config.etcd_keyfile,
+                    certfile=config.etcd_certfile,
+                    cafile=config.etcd_cafile,
+                    username=config.etcd_username,
+                    password=config.etcd_password,
+                )
+            )
