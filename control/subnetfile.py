@@ -1,0 +1,99 @@
+"""subnet.env: how container runtimes learn the node's subnet, and we our last one.
+
+flannel-behaviour.md S1 to S3, E15.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from pathlib import Path
+
+_SIZE_MAX = 65536
+"""Bytes of a subnet file that are read; a real one has about a hundred."""
+_ASSIGNMENT = re.compile(
+    r"""^[^\S\n]*(?:export[^\S\n]+)?FLANNEL_SUBNET[^\S\n]*[=:][^\S\n]*
+    (?:"([^"\n]*)"|'([^'\n]*)'|([^\n]*?))
+    [^\S\n]*(?:(?<=\s)\#[^\n]*)?$""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
+def write(
+    path: Path,
+    network: IPv4Network,
+    subnet: IPv4Network,
+    mtu: int,
+    ipmasq: bool = False,
+) -> None:
+    """Write the file as flanneld does (S1), so that a reader sees old or new (S2).
+
+    FLANNEL_SUBNET is the subnet's first host address, the bridge's. Mode 0644
+    whatever the umask. Raises OSError, and then leaves no file of its own behind."""
+    text = (
+        f"FLANNEL_NETWORK={network}\n"
+        f"FLANNEL_SUBNET={subnet.network_address + 1}/{subnet.prefixlen}\n"
+        f"FLANNEL_MTU={mtu}\n"
+        f"FLANNEL_IPMASQ={'true' if ipmasq else 'false'}\n"
+    )
+    try:
+        make_directory(path.parent)
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(fd, "w", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fchmod(fd, 0o644)
+                os.fsync(fd)
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        error.add_note(f"while writing the subnet file {path}")
+        raise
+
+
+def previous_subnet(path: Path) -> IPv4Network | None:
+    """The subnet that the file remembers, for us to ask for again (E15).
+
+    None if there is no file, or it names no subnet, or more than one. Bytes of any
+    kind give a result; raises OSError when the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_SIZE_MAX).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        error.add_note(f"while reading the subnet file {path}")
+        raise
+    values = ["".join(match.groups("")) for match in _ASSIGNMENT.finditer(text)]
+    items = values[-1].split(",") if values else []
+    subnets = [subnet for item in items if (subnet := _subnet(item)) is not None]
+    return subnets[0] if len(subnets) == 1 else None
+
+
+def make_directory(path: Path) -> None:
+    """Create the directory, and those above it that are missing, with mode 0755."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with suppress(FileExistsError):  # another node of this machine was faster
+        path.mkdir()
+        path.chmod(0o755)
+
+
+def _subnet(text: str) -> IPv4Network | None:
+    """The network of a CIDR such as 10.5.72.1/24; None for anything else."""
+    address, _, length = text.strip().partition("/")
+    if not re.fullmatch("[0-9]{1,2}", length) or int(length) > 32:
+        return None
+    try:
+        base = IPv4Address(address)
+    except AddressValueError:
+        return None
+    return IPv4Network((base, int(length)), strict=False)
