@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/setup.stamp
+
+.DELETE_ON_ERROR:
+.PHONY: help setup system demo test lint native sanitize peers fuzz clean
+
+help:
+	@echo "make demo      two hosts on this machine, talking through flannelette"
+	@echo "make test      all tests"
+	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
+	@echo "make sanitize  the tests of the C code under ASan and UBSan"
+	@echo "make peers     build the real flanneld that tests/interop talks to"
+	@echo "make fuzz      libFuzzer on the fast path (SECONDS_EACH=60)"
+	@echo "make clean     remove what was built, the virtual environment too"
+
+setup: $(SETUP)
+
+# As root on Debian this installs; elsewhere it names what is missing.
+system:
+	@.ci/system-packages
+
+$(SETUP): pyproject.toml setup.py $(wildcard native/src/*) | system
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1" "setuptools>=77"
+	$(BIN)/python -m pip install -q -e . --group dev
+	mkdir -p build/types && ln -sfn ../.. build/types/flannelette
+	touch $@
+
+demo: setup
+	$(BIN)/flannelette demo $(ARGS)
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(CC) $(CFLAGS_LINT) native/src/*.c
+
+CFLAGS_LINT := -std=gnu11 -O2 -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -fsyntax-only
+
+sanitize: setup
+	.ci/sanitize $(ARGS)
+
+peers: build/peers/flanneld
+
+build/peers/flanneld: tests/interop/build-flanneld
+	tests/interop/build-flanneld $@
+
+fuzz: setup
+	tests/fuzz/run $(SECONDS_EACH)
+
+clean:
+	rm -rf build dist *.egg-info native/*.so $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,122 @@
+"""FastPath's own: errors, and routes that change while pumps look at them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+import pytest
+
+from flannelette.native.api import Direction, PathConfig, Route
+from flannelette.native.fastpath import FastPath
+from tests.helpers.packets import MTU, PEER, PORT, ROUTE, TUN_ADDRESS, packet
+
+CONFIG = PathConfig(-1, -1, -1, mtu=MTU, address=int(TUN_ADDRESS))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mtu": 67}, {"mtu": 65508}, {"batch": 0}, {"batch": 1025}]
+)
+def test_settings_out_of_range(wrong: dict[str, int]) -> None:
+    with pytest.raises(OSError, match="Invalid argument") as caught:
+        FastPath(replace(CONFIG, **wrong))
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        Route(0x0A050201, 24, 1, 1),
+        Route(0, 33, 1, 1),
+        Route(0, 0, 1, 0),
+        Route(0, 0, 1, 65536),
+    ],
+)
+def test_no_route(route: Route) -> None:
+    path = FastPath(CONFIG)
+    with pytest.raises(OSError, match="Invalid argument"):
+        path.set_routes([ROUTE, route])
+    bursts, _ = path.wrap([packet()], 0)
+    assert bursts == [], "a refused set changes nothing"
+    path.close()
+
+
+def test_a_closed_path_says_so() -> None:
+    path = FastPath(CONFIG)
+    path.close()
+    path.close()
+    with pytest.raises(OSError, match="closed"):
+        path.counters(Direction.TX)
+
+
+def test_dead_descriptors_end_a_pump() -> None:
+    path = FastPath(CONFIG)
+    for direction in Direction:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            path.pump(direction, 1)
+    path.close()
+
+
+def test_equal_sizes_to_one_peer_are_one_burst() -> None:
+    """What UDP_SEGMENT wants: one size, the last perhaps shorter, one peer."""
+    path = FastPath(CONFIG)
+    other = Route.to(IPv4Network("10.5.3.0/24"), PEER + 1, PORT)
+    path.set_routes([ROUTE, other])
+    long, short = packet(payload=bytes(100)), packet(payload=bytes(50))
+    elsewhere = packet(destination="10.5.3.2", payload=bytes(100))
+    bursts, _ = path.wrap([long, long, short, short, long, elsewhere], 0)
+    assert [(len(b.data), b.segment, b.address) for b in bursts] == [
+        (120 + 120 + 70, 120, ROUTE.address),
+        (70, 70, ROUTE.address),
+        (120, 120, ROUTE.address),
+        (120, 120, other.address),
+    ]
+    path.close()
+
+
+def test_routes_change_under_a_running_pump() -> None:
+    """One thread wraps while another replaces the table: every packet finds the route
+    that never leaves, at one of its two peers (ASan watches the reclaiming)."""
+    path = FastPath(CONFIG)
+    path.set_routes([ROUTE])
+    seen: set[int] = set()
+    lost = 0
+    done = threading.Event()
+
+    def wrap() -> None:
+        nonlocal lost
+        while not done.is_set():
+            bursts, _ = path.wrap([packet()] * 64, 0)
+            seen.update(burst.address for burst in bursts)
+            lost += 64 - sum(len(burst.data) // burst.segment for burst in bursts)
+
+    thread = threading.Thread(target=wrap)
+    thread.start()
+    for turn in range(2000):
+        many = [Route(i << 16, 16, 1, 1) for i in range(turn % 50)]
+        moved = ROUTE._replace(address=ROUTE.address + turn % 2)
+        path.set_routes([*many, moved])
+        path.del_routes(many)
+    done.set()
+    thread.join()
+    path.close()
+    assert lost == 0
+    assert seen <= {ROUTE.address, ROUTE.address + 1}
+
+
+def test_stop_ends_run_at_once_and_for_ever() -> None:
+    stop_fd = os.eventfd(0)
+    reading, writing = os.pipe()
+    path = FastPath(replace(CONFIG, tun_fd=reading, stop_fd=stop_fd))
+    thread = threading.Thread(target=path.run, args=[Direction.TX])
+    thread.start()
+    path.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    path.run(Direction.TX)
+    path.close()
+    for fd in (stop_fd, reading, writing):
+        os.close(fd)
