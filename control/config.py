@@ -284,6 +284,16 @@ _FLANNELD = (
 FLAGS = (*_OURS, *_FLANNELD)
 
 
+def version() -> str:
+    """The installed package's version; "dev" when it runs from its source (C3)."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("flannelette")
+    except metadata.PackageNotFoundError:
+        return "dev"
+
+
 def usage() -> str:
     """What `flannelette run --help` prints."""
     return (

@@ -242,7 +242,7 @@ def _reconcile_route(ip: Any, index: int, network: IPv4Network) -> Iterator[str]
     if any(_is_plain(route) for route in there):
         return
     for route in there:
-        with doing(f"removing a wrong route {network}"):
+        with doing(f"removing a wrong route {network}", errno.ESRCH):
             ip.route("del", scope=route["scope"], **_route(network, index))
         yield f"wrong route {network} removed"
     try:

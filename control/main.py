@@ -1,0 +1,242 @@
+"""The command line: `flannelette COMMAND ...`.
+
+Each command imports what it needs when it runs: `status` must not wait for grpc.
+What goes wrong is one line on stderr and an exit code (errors.py), never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from flannelette.control import config, goflags, operator, status
+from flannelette.control.errors import ConfigError, ControlError, StoreError
+from flannelette.control.netconfig import NetworkConfig
+
+USAGE = """\
+Usage: flannelette COMMAND [...]
+
+Commands:
+  run         be a node of the overlay: the daemon
+  status      show what the daemon on this machine does
+  net-config  show or write the network configuration of a local store
+  demo        watch an overlay of several nodes at work on this machine
+  version     print the version
+  help        print this
+
+flannelette COMMAND --help says more."""
+
+_LOG_FORMAT = "%(levelname)s %(asctime)s %(message)s"
+_INTERRUPTED = 128 + 2
+_PIPE_CLOSED = 128 + 13
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that argv (by default the process's) names; its exit code.
+
+    Raises nothing but what would be a fault of ours."""
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        if sys.stdout is not None:  # it is None when the process has none
+            sys.stdout.flush()
+        return code
+    except ControlError as error:
+        _complain(error)
+        return error.exit_code
+    except OSError as error:
+        if _nobody_reads():
+            return _PIPE_CLOSED
+        _complain(error)
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _nobody_reads() -> bool:
+    """Was it stdout that failed, because whoever read it has seen enough?
+
+    What it could not write is given up: Python would try again at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return isinstance(error, BrokenPipeError)
+    return False
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("help", "--help", "-help", "-h"):
+        print(USAGE)
+        return 0
+    name, *rest = argv
+    if name in ("--version", "-version"):
+        name = "version"
+    command = _COMMANDS.get(name)
+    if command is None:
+        raise ConfigError(f"unknown command: {name} (flannelette help lists them)")
+    return command(rest)
+
+
+def _complain(error: Exception) -> None:
+    """One line on stderr, notes included."""
+    text = "; ".join((str(error), *getattr(error, "__notes__", ())))
+    print(f"flannelette: {status.printable(text)}", file=sys.stderr)
+
+
+# ---- run -----------------------------------------------------------------------------
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        settings = config.parse(argv, os.environ)
+    except goflags.HelpWanted:
+        print(config.usage())
+        return 0
+    except config.VersionWanted:
+        print(config.version(), file=sys.stderr)  # where flanneld prints it (C3)
+        return 0
+    _log_to_stderr(settings.verbosity)
+
+    import uvloop
+
+    from flannelette.control import agent
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(agent.run(settings))
+    return 0
+
+
+def _log_to_stderr(verbosity: int) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_LOG_FORMAT)
+    if verbosity >= 1:  # of our own only: netlink alone writes a book per call
+        logging.getLogger("flannelette").setLevel(logging.DEBUG)
+
+
+# ---- the other commands --------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with our way to say that something is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | None:
+    """What argv says; None if it asked for help, which was printed."""
+    try:
+        return parser.parse_args(argv)
+    except SystemExit:
+        return None
+
+
+def _status(argv: Sequence[str]) -> int:
+    parser = _Parser("flannelette status", allow_abbrev=False)
+    parser.description = "Show what the daemon on this machine does."
+    parser.add_argument("--json", action="store_true", help="print the whole document")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--operator-socket", type=Path, metavar="PATH")
+    where.add_argument("--subnet-file", type=Path, metavar="PATH")
+    wanted = _parsed(parser, argv)
+    if wanted is None:
+        return 0
+    document = operator.ask(_operator_socket(wanted, os.environ), "status")
+    if wanted.json:
+        print(json.dumps(document, indent=2))
+    else:
+        print(status.render(document))
+    return 0
+
+
+def _operator_socket(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+    """Where the daemon listens, if it was started with these flags or variables."""
+    path: Path | None = wanted.operator_socket
+    subnet_file: Path | None = wanted.subnet_file
+    if path is None and subnet_file is None:
+        if text := environ.get(f"{config.ENVIRONMENT}OPERATOR_SOCKET"):
+            path = Path(text)
+        elif text := environ.get(f"{config.ENVIRONMENT}SUBNET_FILE"):
+            subnet_file = Path(text)
+    if path is not None:
+        return path
+    return config.operator_socket(subnet_file or Path(config.DEFAULT_SUBNET_FILE))
+
+
+def _net_config(argv: Sequence[str]) -> int:
+    parser = _Parser("flannelette net-config", allow_abbrev=False)
+    parser.description = (
+        "Show the network configuration of a local store, or check a new one and "
+        "write it. Nodes read it when they start."
+    )
+    parser.add_argument("--store", required=True, metavar="local:PATH")
+    parser.add_argument("json", nargs="?", metavar="JSON", help="or - for stdin")
+    wanted = _parsed(parser, argv)
+    if wanted is None:
+        return 0
+    try:
+        store = config.store(wanted.store)
+    except ValueError as error:
+        raise ConfigError(
+            f"invalid value {wanted.store!r} for --store: {error}"
+        ) from None
+    if not isinstance(store, config.Local):
+        raise ConfigError("net-config works on a local store: --store=local:PATH")
+    if wanted.json is not None:
+        piped = wanted.json == "-"
+        text = sys.stdin.buffer.read() if piped else os.fsencode(wanted.json)
+        NetworkConfig.parse(text)
+        asyncio.run(_write_net_config(store.path, text))
+    elif store.path.exists():  # opening it would make it
+        print(asyncio.run(_read_net_config(store.path)).decode(errors="replace"))
+    else:
+        raise StoreError(f"there is no store at {store.path}")
+    return 0
+
+
+async def _read_net_config(path: Path) -> bytes:
+    from flannelette.control.localstore import LocalStore
+
+    store = LocalStore(path)
+    try:
+        return await store.network_config()
+    finally:
+        await store.close()
+
+
+async def _write_net_config(path: Path, text: bytes) -> None:
+    from flannelette.control.localstore import LocalStore
+
+    store = LocalStore(path)
+    try:
+        await store.set_network_config(text)
+    finally:
+        await store.close()
+
+
+def _demo(argv: Sequence[str]) -> int:
+    code: int = importlib.import_module("flannelette.benchmarks.demo").main(argv)
+    return code
+
+
+def _version(argv: Sequence[str]) -> int:
+    if argv:
+        raise ConfigError(f"unexpected argument: {argv[0]}")
+    print(config.version())
+    return 0
+
+
+_COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "status": _status,
+    "net-config": _net_config,
+    "demo": _demo,
+    "version": _version,
+}

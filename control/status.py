@@ -1,0 +1,194 @@
+"""`flannelette status`: the daemon's document, for a person to read.
+
+The document is also the shape that `--json` promises; what is not known yet is null.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import msgspec
+
+from flannelette.control.errors import HostError
+
+WIDTH = 80
+"""Columns."""
+_LABEL = 9
+"""Columns of a label and the space after it."""
+
+
+class NodeDocument(TypedDict):
+    public_ip: str | None
+    interface: str | None
+    address: str | None
+    """The external interface's own."""
+    tun: str | None
+    mtu: int | None
+    """Of the overlay, bytes."""
+    backend: str | None
+    port: int | None
+    datapath: str
+    driver: str
+
+
+class LeaseDocument(TypedDict):
+    subnet: str
+    expires_in: float | None
+    """Seconds; null if it never does."""
+
+
+class StoreDocument(TypedDict):
+    kind: str
+    connected: bool
+    revision: int
+    resyncs: int
+    skipped: int
+    error: str | None
+
+
+class RouteDocument(TypedDict):
+    subnet: str
+    peer: str
+    """Address and port."""
+
+
+class DirectionDocument(TypedDict):
+    packets: int
+    bytes: int
+    answers: int
+    """ICMP errors of ours."""
+    answers_limited: int
+    """ICMP errors that the rate limit kept back."""
+    drops: dict[str, int]
+    """Packets by reason."""
+
+
+class CountersDocument(TypedDict):
+    tx: DirectionDocument
+    rx: DirectionDocument
+
+
+class StatusDocument(TypedDict):
+    """What a daemon answers to `status`."""
+
+    version: str
+    ready: bool
+    uptime: float
+    """Seconds."""
+    node: NodeDocument
+    network: str | None
+    lease: LeaseDocument | None
+    store: StoreDocument | None
+    routes: list[RouteDocument]
+    counters: CountersDocument
+    repairs: int
+    """How often the link had to be brought back to its desired state."""
+    last_error: str | None
+
+
+def render(document: dict[str, Any]) -> str:
+    """The document in lines of at most 80 columns, without a newline at the end.
+
+    Raises HostError when it has another shape: another version's daemon answered."""
+    try:
+        status = msgspec.convert(document, StatusDocument)
+    except msgspec.ValidationError as error:
+        raise HostError(f"the daemon's status is not understood: {error}") from None
+    ready = "ready" if status["ready"] else "not ready"
+    up = duration(status["uptime"])
+    lines = _wrapped(f"flannelette {status['version']}, {ready}, up {up}", "")
+    for label, text in _parts(status):
+        lines += _wrapped(text, f"{label:{_LABEL}}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, label: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * _LABEL,
+        break_on_hyphens=False,
+    )
+
+
+def duration(seconds: float) -> str:
+    """The two largest units, such as `23 h 59 min`; rounded down."""
+    left = int(max(0.0, seconds))
+    counts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or counts:
+            counts.append(f"{count} {unit}")
+    return " ".join(counts[:2]) or "0 s"
+
+
+def printable(text: str) -> str:
+    """The text on one line, without anything that would steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _parts(status: StatusDocument) -> Iterator[tuple[str, str]]:
+    """Labels and texts. An empty label goes on with the part before."""
+    if status["last_error"] is not None:
+        yield "error", status["last_error"]
+    yield from _node(status["node"])
+    yield "network", status["network"] or "not known yet"
+    yield "lease", _lease(status["lease"])
+    yield from _store(status["store"])
+    yield "repairs", f"{status['repairs']:,}"
+    yield from _direction("tx", status["counters"]["tx"])
+    yield from _direction("rx", status["counters"]["rx"])
+    yield "routes", f"{len(status['routes']):,}"
+    for route in status["routes"]:
+        yield "", f"{route['subnet']} to {route['peer']}"
+
+
+def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
+    if node["public_ip"] is None:
+        yield "node", "not known yet"
+        return
+    yield "node", f"{node['public_ip']}, by {node['interface']} ({node['address']})"
+    yield (
+        "backend",
+        f"{node['backend']}, port {node['port']}, "
+        f"{node['datapath']} path, {node['driver']} driver",
+    )
+    yield "tun", f"{node['tun'] or 'none'}, MTU {node['mtu']}"
+
+
+def _lease(lease: LeaseDocument | None) -> str:
+    if lease is None:
+        return "none yet"
+    left = lease["expires_in"]
+    if left is None:
+        return f"{lease['subnet']}, permanent"
+    if left <= 0:
+        return f"{lease['subnet']}, expired"
+    return f"{lease['subnet']}, expires in {duration(left)}"
+
+
+def _store(store: StoreDocument | None) -> Iterator[tuple[str, str]]:
+    if store is None:
+        yield "store", "not open yet"
+        return
+    state = "connected" if store["connected"] else "not connected"
+    text = f"{store['kind']}, {state}, revision {store['revision']}"
+    for name in ("resyncs", "skipped"):
+        if store[name]:
+            text += f", {store[name]:,} {name}"
+    yield "store", text
+    if store["error"] is not None:
+        yield "", store["error"]
+
+
+def _direction(label: str, direction: DirectionDocument) -> Iterator[tuple[str, str]]:
+    yield label, f"{direction['packets']:,} packets, {direction['bytes']:,} bytes"
+    answers, limited = direction["answers"], direction["answers_limited"]
+    if answers or limited:
+        yield "", f"ICMP errors: {answers:,} sent, {limited:,} kept back"
+    drops = sorted(direction["drops"].items(), key=lambda drop: (-drop[1], drop[0]))
+    if text := ", ".join(f"{count:,} {reason}" for reason, count in drops if count):
+        yield "", f"dropped: {text}"
