@@ -79,7 +79,9 @@ class Store(Protocol):
         """What the store knows of itself, without asking the server."""
 
     async def close(self) -> None:
-        """End all calls and watches. The lease stays (E23)."""
+        """End all calls (StoreUnavailable) and watches (their iteration ends).
+
+        The lease stays (E23)."""
 
 
 class Skipped:
