@@ -5,37 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flannelette.dataplane.path import Path, open_path
+from flannelette.dataplane.path import open_path
 from flannelette.native.api import Burst, Direction, PathConfig, Route
 from tests.helpers.packets import MTU, TUN_ADDRESS, frames, packet, routes
-
-Datagram = tuple[int, int, bytes]
-
-
-@contextmanager
-def both(mtu: int = MTU) -> Iterator[list[Path]]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        config = PathConfig(-1, sock.fileno(), -1, mtu, int(TUN_ADDRESS))
-        paths = [open_path("native", config), open_path("python", config)]
-        yield paths
-        for path in paths:
-            path.close()
-
-
-def datagrams(bursts: Sequence[Burst]) -> list[Datagram]:
-    return [
-        (burst.address, burst.port, burst.data[start : start + burst.segment])
-        for burst in bursts
-        for start in range(0, len(burst.data), burst.segment)
-    ]
-
+from tests.helpers.twins import both, datagrams
 
 route_changes = st.lists(
     st.tuples(st.sampled_from(["set", "set", "del"]), st.lists(routes, max_size=6)),

@@ -1,0 +1,31 @@
+"""Both paths side by side, without descriptors."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from flannelette.dataplane.path import Path, open_path
+from flannelette.native.api import Burst, PathConfig
+from tests.helpers.packets import MTU, TUN_ADDRESS
+
+Datagram = tuple[int, int, bytes]
+
+
+@contextmanager
+def both(mtu: int = MTU) -> Iterator[list[Path]]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        config = PathConfig(-1, sock.fileno(), -1, mtu, int(TUN_ADDRESS))
+        paths = [open_path("native", config), open_path("python", config)]
+        yield paths
+        for path in paths:
+            path.close()
+
+
+def datagrams(bursts: Sequence[Burst]) -> list[Datagram]:
+    return [
+        (burst.address, burst.port, burst.data[start : start + burst.segment])
+        for burst in bursts
+        for start in range(0, len(burst.data), burst.segment)
+    ]
