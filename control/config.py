@@ -169,6 +169,11 @@ def _path_or_none(text: str) -> Path | None:
 
 
 def _endpoints(text: str) -> tuple[str, ...]:
+    if "@" in text:  # not a ValueError, whose report would show the password
+        raise ConfigError(
+            "--etcd-endpoints must not name a user: give --etcd-username and "
+            "--etcd-password"
+        )
     endpoints = tuple(text.split(","))
     for endpoint in endpoints:
         match = _ENDPOINT.fullmatch(endpoint)

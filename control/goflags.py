@@ -56,6 +56,8 @@ def integer(text: str) -> int:
     Raises ValueError."""
     if not _INTEGER.fullmatch(text):
         raise ValueError("a whole number is wanted")
+    if len(text) > 150:  # 64 binary digits and their underscores need fewer
+        raise ValueError("the number is too large")
     value = int(re.sub("^([+-]?)0(?=[0-7_])", r"\g<1>0o", text), 0)
     if not -(2**63) <= value < 2**63:
         raise ValueError("the number is too large")
@@ -145,4 +147,4 @@ def _read(flag: Flag, text: str, where: str) -> Any:
     try:
         return flag.kind(text)
     except ValueError as error:
-        raise ConfigError(f"invalid value {text!r} for {where}: {error}") from None
+        raise ConfigError(f"invalid value {text!r:.80} for {where}: {error}") from None
