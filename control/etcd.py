@@ -1,0 +1,191 @@
+"""The subnet store in etcd, the one that flanneld's nodes share.
+
+Every write of ours is a transaction guarded by the revision that was read, where
+flanneld's renewals overwrite whatever is there (H7). A transaction whose answer got
+lost is never repeated blindly: the key is read again, and tells by its value and its
+etcd lease whether it was ours. flannel-behaviour.md section 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+from flannelette.control.allocate import Create, Reuse, choose
+from flannelette.control.errors import (
+    LeaseLost,
+    NetworkConfigError,
+    StoreError,
+    StoreUnavailable,
+)
+from flannelette.control.etcdchannel import EtcdChannel, EtcdSettings
+from flannelette.control.etcdwatch import Health, LeaseDirectory, LeaseWatch
+from flannelette.control.lease import Event, Lease, LeaseAttrs
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.store import LEASE_TTL, StoreStatus
+
+log = logging.getLogger(__name__)
+
+TRIES = 10
+"""How often a lost race is run again (E18)."""
+PUTS = 3
+"""How often a write without an answer is sent, if it turns out not to be there."""
+JITTER = 0.05
+"""Seconds at most between two races, so that many nodes do not keep in step."""
+
+
+class EtcdStore:
+    """control.store.Store on etcd. Settings are checked at once, etcd is not asked."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        """Raises ConfigError for certificates that cannot be used."""
+        self._config_key = settings.key("config")
+        self._directory = LeaseDirectory(settings.key("subnets"))
+        self._channel = EtcdChannel(settings)
+        self._health = Health()
+        self._rng = random.Random()
+        # Etcd leases of ours whose write may have been applied or not.
+        self._unsettled: deque[int] = deque(maxlen=16)
+        self._warned = False
+
+    async def network_config(self) -> bytes:
+        entry = await self._channel.get(self._config_key)
+        if entry is None:
+            key = self._config_key.decode(errors="backslashreplace")
+            raise NetworkConfigError(f"no network config in etcd: {key} is absent")
+        return entry.value
+
+    async def acquire(
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+    ) -> Lease:
+        directory = self._directory
+        for _ in range(TRIES):
+            listing = await self._channel.list(directory.first, directory.end)
+            leases, blocked = directory.leases(listing)
+            choice = choose(
+                leases, attrs.public_ip, config, previous, self._rng, blocked
+            )
+            match choice:
+                case Reuse(own):
+                    written = await self._write(replace(own, attrs=attrs))
+                case Create(subnet, stale):
+                    written = await self._write(Lease(subnet, attrs), stale)
+            if written is not None:
+                return written
+            await asyncio.sleep(self._rng.uniform(0, JITTER))
+        raise StoreUnavailable(f"lost the race for a subnet {TRIES} times")
+
+    async def renew(self, lease: Lease) -> Lease:
+        for _ in range(TRIES):
+            written = await self._write(lease)
+            if written is not None:
+                return written
+            held = await self._held(lease)
+            if held is None:
+                raise LeaseLost(f"the lease on {lease.subnet} was deleted")
+            if held.permanent != lease.permanent:
+                raise LeaseLost(f"an operator has changed the lease on {lease.subnet}")
+            lease = held
+        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")
+
+    async def reacquire(self, lease: Lease) -> Lease:
+        for _ in range(TRIES):
+            held = await self._held(lease)
+            if held is not None:
+                return await self.renew(held)
+            # Also where it was a reservation: the operator has withdrawn that.
+            written = await self._write(Lease(lease.subnet, lease.attrs))
+            if written is not None:
+                return written
+        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")
+
+    def watch(self) -> AsyncIterator[Event]:
+        return LeaseWatch(self._channel, self._directory, self._health).events()
+
+    def status(self) -> StoreStatus:
+        health, channel = self._health, self._channel
+        watched = health.connected is not None
+        return StoreStatus(
+            kind="etcd",
+            connected=bool(health.connected) if watched else channel.answered,
+            revision=health.revision,
+            resyncs=health.resyncs,
+            skipped=self._directory.skipped.count,
+            error=health.error if watched else channel.error,
+        )
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def _held(self, lease: Lease) -> Lease | None:
+        """Our lease as it stands in etcd by now; None if it is absent.
+
+        Raises LeaseLost when another node has it."""
+        entry = await self._channel.get(self._directory.key(lease))
+        if entry is None:
+            return None
+        held = self._directory.lease(entry)
+        if held is None:
+            raise LeaseLost(f"{lease.subnet} is taken by an entry that is no lease")
+        if held.attrs.public_ip != lease.attrs.public_ip:
+            raise LeaseLost(f"{lease.subnet} is held by {held.attrs.public_ip} now")
+        # Not ours, not an answer of ours that got lost, not an operator's reservation.
+        strange = entry.revision != lease.revision and not held.permanent
+        if strange and entry.lease not in self._unsettled and not self._warned:
+            self._warned = True
+            log.warning(
+                "another daemon writes leases with our public IP: public_ip=%s key=%s",
+                lease.attrs.public_ip,
+                lease.key,
+            )
+        return replace(lease, permanent=held.permanent, revision=held.revision)
+
+    async def _write(self, lease: Lease, stale: Lease | None = None) -> Lease | None:
+        """Write a lease over its own revision (0: where there is none), and delete a
+        stale one with it. None if somebody else wrote or deleted either before."""
+        if lease.permanent:
+            revision = await self._put(lease, 0, stale)
+            return None if revision is None else lease.written(None, revision)
+        grant, ttl = await self._channel.grant(LEASE_TTL)
+        expires = time.time() + ttl
+        try:
+            revision = await self._put(lease, grant, stale)
+        except StoreUnavailable:
+            self._unsettled.append(grant)
+            raise
+        if revision is None:
+            with suppress(StoreError):  # unused, it would run out by itself
+                await self._channel.revoke(grant)
+            return None
+        return lease.written(expires, revision)
+
+    async def _put(self, lease: Lease, grant: int, stale: Lease | None) -> int | None:
+        """The transaction; and where its answer was lost, what became of it."""
+        key, value = self._directory.key(lease), lease.attrs.encode()
+        delete = None if stale is None else (self._directory.key(stale), stale.revision)
+        lost = ""
+        for _ in range(PUTS):
+            try:
+                revision = await self._channel.put(
+                    key, value, grant, lease.revision, delete
+                )
+                if revision is not None or not lost:
+                    return revision
+                refused = True
+            except StoreUnavailable as error:
+                lost, refused = str(error), False
+            entry = await self._channel.get(key)
+            if entry is not None and (entry.value, entry.lease) == (value, grant):
+                return entry.revision
+            # As it was: not applied, or not yet. Once more is harmless then, for the
+            # guard lets only one of the two through.
+            if refused or (entry.revision if entry else 0) != lease.revision:
+                return None
+        raise StoreUnavailable(lost)

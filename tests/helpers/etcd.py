@@ -1,0 +1,374 @@
+"""A real etcd on loopback for the tests: start, stop, freeze, compact; TLS and users.
+
+    with running_etcd(tmp_path) as etcd:
+        store = EtcdStore(etcd.settings("/prefix"))
+
+Each server is a process of its own that dies with this one at the latest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+import trustme
+from aetcd import rpc
+
+from flannelette.control.etcdsettings import EtcdSettings
+
+DEADLINE = 20.0
+"""Seconds until an etcd that must answer counts as broken."""
+
+
+def require_etcd() -> None:
+    """Skip the test, or the module, where there is no etcd."""
+    if shutil.which("etcd") is None:
+        pytest.skip("no etcd binary in PATH", allow_module_level=True)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports on loopback that nobody listens on just now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass(frozen=True)
+class TLSPaths:
+    """Files for both ends; the client's certificate is signed by the same authority."""
+
+    ca: str
+    server_cert: str
+    server_key: str
+    client_cert: str
+    client_key: str
+
+
+def make_tls(directory: Path, client_name: str = "flannel") -> TLSPaths:
+    """An authority with a server and a client certificate."""
+    ca = trustme.CA()
+    server = ca.issue_cert("127.0.0.1", "localhost")
+    client = ca.issue_cert(f"{client_name}@example.org", common_name=client_name)
+    paths = TLSPaths(
+        *(
+            str(directory / name)
+            for name in ("ca.pem", "server.pem", "server.key", "client.pem", "key.pem")
+        )
+    )
+    ca.cert_pem.write_to_path(paths.ca)
+    server.cert_chain_pems[0].write_to_path(paths.server_cert)
+    server.private_key_pem.write_to_path(paths.server_key)
+    client.cert_chain_pems[0].write_to_path(paths.client_cert)
+    client.private_key_pem.write_to_path(paths.client_key)
+    return paths
+
+
+class Etcd:
+    """One server process. Ports and data stay the same over restarts."""
+
+    def __init__(
+        self,
+        directory: Path,
+        tls: TLSPaths | None = None,
+        name: str = "one",
+        ports: Sequence[int] = (),
+        cluster: str = "",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.tls = tls
+        self.port, peer_port, self._health_port = ports or free_ports(3)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        peer = f"http://127.0.0.1:{peer_port}"
+        self._data = directory / f"{name}.etcd"
+        self._command = [
+            # Whatever becomes of the tests, etcd does not outlive them.
+            *("setpriv", "--pdeathsig", "KILL", "etcd"),
+            *("--name", name, "--data-dir", str(self._data)),
+            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", cluster or f"{name}={peer}"),
+            *("--listen-metrics-urls", f"http://127.0.0.1:{self._health_port}"),
+            *("--heartbeat-interval", "20", "--election-timeout", "200"),
+            *arguments,
+        ]
+        if tls is not None:
+            self._command += ["--cert-file", tls.server_cert]
+            self._command += ["--key-file", tls.server_key]
+            self._command += ["--trusted-ca-file", tls.ca, "--client-cert-auth"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def launch(self) -> None:
+        """Start the process, without waiting for it."""
+        with (self.directory / f"{self._data.stem}.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def wait(self) -> None:
+        """Until it answers, which takes a majority of its cluster."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            assert self._process is not None
+            assert self._process.poll() is None, self.log()
+            if self._healthy():
+                return
+            time.sleep(0.01)
+        pytest.fail(f"etcd does not answer:\n{self.log()}")
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def stop(self, signal_: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(signal_)
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """It keeps its connections and accepts new ones, but never answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def wipe(self) -> None:
+        """Lose all data, as a cluster that was set up anew."""
+        assert self._process is None
+        shutil.rmtree(self._data)
+
+    def log(self) -> str:
+        path = self.directory / f"{self._data.stem}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-30:])
+
+    def _healthy(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self._health_port, timeout=2)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def settings(
+        self,
+        prefix: str = "/coreos.com/network",
+        username: str = "",
+        password: str = "",
+    ) -> EtcdSettings:
+        """Settings for a store on this server."""
+        tls = self.tls
+        return EtcdSettings(
+            (self.url,),
+            prefix,
+            keyfile=tls.client_key if tls else "",
+            certfile=tls.client_cert if tls else "",
+            cafile=tls.ca if tls else "",
+            username=username,
+            password=password,
+        )
+
+    def channel(self) -> grpc.aio.Channel:
+        address = f"127.0.0.1:{self.port}"
+        if self.tls is None:
+            return grpc.aio.insecure_channel(address)
+        files = (self.tls.ca, self.tls.client_key, self.tls.client_cert)
+        credentials = grpc.ssl_channel_credentials(
+            *(Path(file).read_bytes() for file in files)
+        )
+        return grpc.aio.secure_channel(address, credentials)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """What stands for other programs that use the same etcd."""
+        async with self.channel() as channel:
+            yield Client(channel)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A key as etcd has it."""
+
+    value: bytes
+    lease: int
+    revision: int
+
+
+class Client:
+    """etcd's own calls, unguarded, on aetcd's stubs."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._kv: Any = rpc.KVStub(channel)
+        self._lease: Any = rpc.LeaseStub(channel)
+        self._auth: Any = rpc.AuthStub(channel)
+        self._metadata: list[tuple[str, str]] = []
+
+    async def put(self, key: str | bytes, value: bytes, ttl: int | None = None) -> int:
+        """Write for ttl seconds or for ever; the revision of the write."""
+        lease = 0 if ttl is None else await self.grant(ttl)
+        return await self.put_with(key, value, lease)
+
+    async def put_with(self, key: str | bytes, value: bytes, lease: int) -> int:
+        request = rpc.PutRequest(key=_bytes(key), value=value, lease=lease)
+        return int((await self._call(self._kv.Put, request)).header.revision)
+
+    async def put_all(self, entries: dict[str, bytes]) -> int:
+        """Write all in one revision."""
+        puts = [
+            rpc.RequestOp(request_put=rpc.PutRequest(key=_bytes(key), value=value))
+            for key, value in entries.items()
+        ]
+        answer = await self._call(self._kv.Txn, rpc.TxnRequest(success=puts))
+        return int(answer.header.revision)
+
+    async def get(self, key: str | bytes) -> Stored | None:
+        return (await self._range(_bytes(key), b"")).get(_bytes(key))
+
+    async def all(self) -> dict[bytes, Stored]:
+        return await self._range(b"\0", b"\0")
+
+    async def _range(self, first: bytes, end: bytes) -> dict[bytes, Stored]:
+        request = rpc.RangeRequest(key=first, range_end=end)
+        answer = await self._call(self._kv.Range, request)
+        return {
+            kv.key: Stored(kv.value, kv.lease, kv.mod_revision) for kv in answer.kvs
+        }
+
+    async def revision(self) -> int:
+        request = rpc.RangeRequest(key=b"\0")
+        return int((await self._call(self._kv.Range, request)).header.revision)
+
+    async def delete(self, key: str | bytes) -> None:
+        request = rpc.DeleteRangeRequest(key=_bytes(key))
+        await self._call(self._kv.DeleteRange, request)
+
+    async def compact(self) -> None:
+        """Forget all history before now."""
+        revision = await self.revision()
+        request = rpc.CompactionRequest(revision=revision, physical=True)
+        await self._call(self._kv.Compact, request)
+
+    async def grant(self, ttl: int) -> int:
+        request = rpc.LeaseGrantRequest(TTL=ttl)
+        return int((await self._call(self._lease.LeaseGrant, request)).ID)
+
+    async def revoke(self, lease: int) -> None:
+        request = rpc.LeaseRevokeRequest(ID=lease)
+        await self._call(self._lease.LeaseRevoke, request)
+
+    async def leases(self) -> set[int]:
+        """The ids of all etcd leases."""
+        answer = await self._call(self._lease.LeaseLeases, rpc.LeaseLeasesRequest())
+        return {lease.ID for lease in answer.leases}
+
+    async def time_to_live(self, lease: int) -> int:
+        request = rpc.LeaseTimeToLiveRequest(ID=lease)
+        return int((await self._call(self._lease.LeaseTimeToLive, request)).TTL)
+
+    async def add_user(self, name: str, password: str, prefix: str) -> None:
+        """A user that may read and write below a prefix."""
+        for request in (
+            rpc.AuthUserAddRequest(name=name, password=password),
+            rpc.AuthRoleAddRequest(name=name),
+            rpc.AuthUserGrantRoleRequest(user=name, role=name),
+        ):
+            method = type(request).__name__.removeprefix("Auth").removesuffix("Request")
+            await self._call(getattr(self._auth, method), request)
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        permission = rpc.Permission(
+            permType=rpc.Permission.READWRITE,
+            key=prefix.encode(),
+            range_end=end.encode(),
+        )
+        request = rpc.AuthRoleGrantPermissionRequest(name=name, perm=permission)
+        await self._call(self._auth.RoleGrantPermission, request)
+
+    async def enable_auth(self, password: str) -> None:
+        """Make root the superuser, and go on as root."""
+        for method, request in (
+            ("UserAdd", rpc.AuthUserAddRequest(name="root", password=password)),
+            ("RoleAdd", rpc.AuthRoleAddRequest(name="root")),
+            ("UserGrantRole", rpc.AuthUserGrantRoleRequest(user="root", role="root")),
+            ("AuthEnable", rpc.AuthEnableRequest()),
+        ):
+            await self._call(getattr(self._auth, method), request)
+        await self.log_in("root", password)
+
+    async def log_in(self, name: str, password: str) -> None:
+        request = rpc.AuthenticateRequest(name=name, password=password)
+        answer = await self._auth.Authenticate(request, wait_for_ready=True)
+        self._metadata = [("token", answer.token)]
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        return await method(
+            request, metadata=self._metadata, timeout=DEADLINE, wait_for_ready=True
+        )
+
+
+def _bytes(key: str | bytes) -> bytes:
+    return key.encode() if isinstance(key, str) else key
+
+
+@contextmanager
+def running_etcd(
+    directory: Path, tls: TLSPaths | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Etcd]:
+    """A server of its own in a directory, answering."""
+    require_etcd()
+    for attempt in count():
+        etcd = Etcd(directory, tls, arguments=arguments)
+        try:
+            etcd.start()
+            break
+        except AssertionError:  # somebody took one of its ports in between
+            etcd.stop()
+            if attempt == 3:
+                raise
+    try:
+        yield etcd
+    finally:
+        etcd.stop()
+
+
+@contextmanager
+def running_cluster(directory: Path, size: int = 3) -> Iterator[list[Etcd]]:
+    """A cluster of servers, answering."""
+    require_etcd()
+    ports = free_ports(3 * size)
+    triples = [ports[i : i + 3] for i in range(0, 3 * size, 3)]
+    cluster = ",".join(
+        f"n{i}=http://127.0.0.1:{triple[1]}" for i, triple in enumerate(triples)
+    )
+    members = [
+        Etcd(directory, name=f"n{i}", ports=triple, cluster=cluster)
+        for i, triple in enumerate(triples)
+    ]
+    try:
+        for member in members:
+            member.launch()
+        for member in members:
+            member.wait()
+        yield members
+    finally:
+        for member in members:
+            with suppress(ProcessLookupError):
+                member.stop()
