@@ -47,7 +47,7 @@ def enter() -> None:
         _check(_libc.mount(b"run", b"/run", b"tmpfs", 0, b"mode=0755"))
     except OSError as error:
         raise RigError(
-            "neither root nor allowed to make user namespaces"
+            "neither root's rights nor a user namespace to have them in"
             f" ({os.strerror(error.errno or 0)}): run it as root"
         ) from None
 

@@ -1,0 +1,268 @@
+"""A cluster on a rig: a store, and one real daemon on each host.
+
+    with Rig(2) as rig:
+        cluster = Cluster(rig, directory, store="local")
+        cluster.start()
+        cluster.wait_connected(time.monotonic() + 20)
+
+The programs run in the hosts' namespaces, log to files in the directory, and end with
+the rig. The overlay is 10.5.0.0/16 over flannel's udp backend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, Literal
+
+from flannelette.benchmarks.netns import RigError, inside, tool
+from flannelette.benchmarks.rig import Rig
+from flannelette.control import operator
+from flannelette.control.errors import HostError
+
+OVERLAY = IPv4Network("10.5.0.0/16")
+NETWORK_CONFIG = json.dumps({"Network": str(OVERLAY), "Backend": {"Type": "udp"}})
+LAST_LINES = 12
+POLL = 0.05
+"""Seconds between two looks at something that will be soon."""
+FLANNELETTE = (sys.executable, "-m", "flannelette.control")
+
+StoreKind = Literal["local", "etcd", "static"]
+
+
+class ProgramDied(RigError):
+    """A program that should run does not; the message has its last log lines."""
+
+
+class Program:
+    """A program that is to run as long as the rig does."""
+
+    def __init__(
+        self, rig: Rig, ns: str, name: str, command: Sequence[str], log: Path
+    ) -> None:
+        self.name = name
+        self._log = log
+        with log.open("ab") as output:
+            self.process = rig.popen(
+                ns,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_environment(),
+            )
+
+    def check(self) -> None:
+        """Raises ProgramDied."""
+        code = self.process.poll()
+        if code is None:
+            return
+        lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        said = "".join(f"\n    {line}" for line in lines) or " nothing"
+        how = f"exit {code}" if code >= 0 else f"signal {-code}"
+        raise ProgramDied(f"{self.name} ended ({how}); the last it said:{said}")
+
+
+class Daemon(Program):
+    """The daemon of one host."""
+
+    def __init__(
+        self, rig: Rig, number: int, directory: Path, flags: Sequence[str]
+    ) -> None:
+        self.number = number
+        directory.mkdir(exist_ok=True)
+        self.socket = directory / "flannelette.sock"
+        command = [
+            *FLANNELETTE,
+            "run",
+            "--iface=eth0",
+            f"--subnet-file={directory / 'subnet.env'}",
+            f"--operator-socket={self.socket}",
+            *flags,
+        ]
+        name = f"the daemon of host {number}"
+        super().__init__(rig, rig.host(number), name, command, directory / "log")
+
+    def status(self) -> dict[str, Any] | None:
+        """What it tells of itself; None while nobody answers. Raises ProgramDied."""
+        self.check()
+        try:
+            return operator.ask(self.socket, "status")
+        except HostError:
+            return None
+
+
+class Cluster:
+    """A daemon on each host of a rig that is up; files lie in the directory."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        directory: Path,
+        store: StoreKind = "local",
+        datapath: str = "native",
+        driver: str = "threads",
+    ) -> None:
+        self.daemons: dict[int, Daemon] = {}
+        self._rig = rig
+        self._directory = directory
+        self._flags = [f"--datapath={datapath}", f"--driver={driver}"]
+        self._store = store
+        self._etcd: Program | None = None
+
+    @property
+    def programs(self) -> Iterator[Program]:
+        """All that should be running."""
+        if self._etcd is not None:
+            yield self._etcd
+        yield from self.daemons.values()
+
+    def check(self) -> None:
+        """Raises ProgramDied for the first program that does not run any more."""
+        for program in self.programs:
+            program.check()
+
+    def start_store(self, deadline: float) -> None:
+        """Make the store and put the network configuration there.
+
+        Raises RigError, OSError."""
+        match self._store:
+            case "local":
+                self._flags.append(f"--store=local:{self._directory / 'store.sqlite'}")
+                self._write_local(deadline)
+            case "etcd":
+                host = self._rig.address(1)
+                self._flags += ["--store=etcd", f"--etcd-endpoints=http://{host}:2379"]
+                self._start_etcd(f"http://{host}:2379", deadline)
+            case "static":
+                path = self._directory / "peers.toml"
+                path.write_text(_peers(self._rig))
+                self._flags.append(f"--store=static:{path}")
+
+    def start(self) -> None:
+        """Start a daemon on every host, after start_store()."""
+        for number in self._rig.numbers:
+            self.start_daemon(number)
+
+    def start_daemon(self, number: int) -> Daemon:
+        """Start a host's daemon, for the first time or again."""
+        directory = self._directory / f"h{number}"
+        daemon = Daemon(self._rig, number, directory, self._flags)
+        self.daemons[number] = daemon
+        return daemon
+
+    def statuses(self) -> dict[int, dict[str, Any]]:
+        """What each daemon tells of itself, by host. Raises RigError."""
+        statuses = {}
+        for number, daemon in self.daemons.items():
+            status = daemon.status()
+            if status is None:
+                raise RigError(f"{daemon.name} does not answer")
+            statuses[number] = status
+        return statuses
+
+    def wait_connected(self, deadline: float) -> dict[int, dict[str, Any]]:
+        """Wait until each daemon is ready and has a route to every other; the status
+        of each, by host.
+
+        Raises RigError when time.monotonic() reaches the deadline first."""
+        while True:
+            statuses = {n: daemon.status() for n, daemon in self.daemons.items()}
+            lacking = {n: s for n, s in statuses.items() if not self._knows_all(s)}
+            if not lacking:
+                return {n: status for n, status in statuses.items() if status}
+            if time.monotonic() >= deadline:
+                number, status = next(iter(lacking.items()))
+                raise RigError(_what_lacks(number, status, len(self.daemons) - 1))
+            time.sleep(POLL)
+
+    def _knows_all(self, status: dict[str, Any] | None) -> bool:
+        if status is None or not status["ready"]:
+            return False
+        return len(status["routes"]) >= len(self.daemons) - 1
+
+    def _write_local(self, deadline: float) -> None:
+        store = f"--store=local:{self._directory / 'store.sqlite'}"
+        command = [*FLANNELETTE, "net-config", store, NETWORK_CONFIG]
+        host, rest = self._rig.host(1), max(0.1, deadline - time.monotonic())
+        try:
+            self._rig.run(host, command, timeout=rest, env=_environment())
+        except subprocess.CalledProcessError as error:
+            raise RigError(error.stderr.strip().splitlines()[-1]) from None
+        except subprocess.TimeoutExpired:
+            raise RigError("flannelette net-config did not end in time") from None
+
+    def _start_etcd(self, url: str, deadline: float) -> None:
+        command = [
+            tool("etcd"),
+            "--name=rig",
+            f"--data-dir={self._directory / 'etcd'}",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+            "--initial-cluster=rig=http://127.0.0.1:2380",
+        ]
+        host, log = self._rig.host(1), self._directory / "etcd.log"
+        self._etcd = Program(self._rig, host, "etcd", command, log)
+        while not self._put_into_etcd("/coreos.com/network/config", NETWORK_CONFIG):
+            self._etcd.check()
+            if time.monotonic() >= deadline:
+                raise RigError("etcd does not answer in time")
+            time.sleep(POLL)
+
+    def _put_into_etcd(self, key: str, value: str) -> bool:
+        """Through its JSON gateway, which needs no client; False if it is not up."""
+        address = str(self._rig.address(1)), 2379
+        with inside(self._rig.host(1)):
+            client = socket.socket()
+        with client:
+            client.settimeout(1)
+            connection = HTTPConnection(*address)
+            connection.sock = client
+            pair = {"key": key, "value": value}
+            body = {name: b64encode(v.encode()).decode() for name, v in pair.items()}
+            try:
+                client.connect(address)
+                connection.request("POST", "/v3/kv/put", json.dumps(body))
+                return connection.getresponse().status == HTTPStatus.OK
+            except (OSError, HTTPException):
+                return False
+
+
+def _peers(rig: Rig) -> str:
+    """The static store's file: host N has 10.5.N.0/24."""
+    lines = ["[network]", f'Network = "{OVERLAY}"', 'Backend = { Type = "udp" }']
+    subnets = list(OVERLAY.subnets(new_prefix=24))
+    for number in rig.numbers:
+        address, subnet = rig.address(number), subnets[number]
+        lines += ["[[node]]", f'public-ip = "{address}"', f'subnet = "{subnet}"']
+    return "\n".join(lines)
+
+
+def _what_lacks(number: int, status: dict[str, Any] | None, others: int) -> str:
+    if status is None:
+        return f"the daemon of host {number} does not answer in time"
+    error = status.get("last_error")
+    why = f": {error}" if error else ""
+    known = len(status["routes"])
+    return f"host {number} knows {known} of {others} others in time{why}"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, less the variables that would be read as settings."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FLANNELD_", "ETCD_"))
+    }
