@@ -14,12 +14,7 @@ from pathlib import Path
 
 _SIZE_MAX = 65536
 """Bytes of a subnet file that are read; a real one has about a hundred."""
-_ASSIGNMENT = re.compile(
-    r"""^[^\S\n]*(?:export[^\S\n]+)?FLANNEL_SUBNET[^\S\n]*[=:][^\S\n]*
-    (?:"([^"\n]*)"|'([^'\n]*)'|([^\n]*?))
-    [^\S\n]*(?:(?<=\s)\#[^\n]*)?$""",
-    re.MULTILINE | re.VERBOSE,
-)
+_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?FLANNEL_SUBNET\s*[=:](.*)", re.DOTALL)
 
 
 def write(
@@ -71,7 +66,8 @@ def previous_subnet(path: Path) -> IPv4Network | None:
     except OSError as error:
         error.add_note(f"while reading the subnet file {path}")
         raise
-    values = ["".join(match.groups("")) for match in _ASSIGNMENT.finditer(text)]
+    matches = [_ASSIGNMENT.match(line) for line in text.split("\n")]
+    values = [_unquoted(match[1].strip()) for match in matches if match]
     items = values[-1].split(",") if values else []
     subnets = [subnet for item in items if (subnet := _subnet(item)) is not None]
     return subnets[0] if len(subnets) == 1 else None
@@ -85,6 +81,13 @@ def make_directory(path: Path) -> None:
     with suppress(FileExistsError):  # another node of this machine was faster
         path.mkdir()
         path.chmod(0o755)
+
+
+def _unquoted(value: str) -> str:
+    """A dotenv value without its quotes or its comment."""
+    if value.startswith(('"', "'")):
+        return value[1:].partition(value[0])[0]
+    return re.split(r"\s#", value, maxsplit=1)[0]
 
 
 def _subnet(text: str) -> IPv4Network | None:
