@@ -87,7 +87,7 @@ class LocalDB:
 
         Somebody who deletes the file wants a fresh start; the old connection would go
         on with a file that no other daemon sees. Raises StoreError if the file is not
-        ours, sqlite3.Error, and OSError with a note if it cannot be made.
+        ours or cannot be made, and sqlite3.Error.
         """
         if self._connection is not None and self._file == _identity(self.path):
             return self._connection
@@ -128,13 +128,12 @@ class LocalDB:
                 raise StoreError(
                     f"local store {self.path}: not a regular file"
                 ) from None
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(
                 f"local store {self.path}: no such directory: {self.path.parent}"
-            ) from None
+            ) from error
         except OSError as error:
-            error.add_note(f"while making the local store {self.path}")
-            raise
+            raise StoreError(f"local store {self.path}: {error.strerror}") from error
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         with writing(db):

@@ -70,8 +70,8 @@ Ts = TypeVarTuple("Ts")
 class LocalStore:
     """A subnet store (control/store.py) in the SQLite file at path.
 
-    The file is made at the first call; its directory must exist (StoreError), and if
-    it cannot be made, the OSError says why. Times are Unix seconds by clock.
+    The file is made at the first call. What is no store is a StoreError at first, and
+    StoreUnavailable once it was one. Times are Unix seconds by clock.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LocalStore:
         self._skipped = Skipped()
         self._revision = 0
         self._resyncs = 0
-        self._connected = False
+        self._answered = False
         self._error: str | None = None
 
     async def network_config(self) -> bytes:
@@ -114,11 +114,20 @@ class LocalStore:
     async def watch(self) -> AsyncIterator[Event]:
         place: _Place | None = None
         snapshots = 0
+        failing = False
         while not self._closed.is_set():
             events: list[Event] = []
-            with suppress(StoreError, OSError):  # the status has it, and the log
+            try:
                 events, reached = await self._run(self._look, place)
+            except StoreError as error:
+                if not failing and not self._closed.is_set():
+                    log.warning("the watch waits for its store: error=%s", error)
+                failing = True
+            else:
                 place, self._revision = reached, reached[1]
+                if failing:
+                    log.info("the watch goes on: path=%s", self._file.path)
+                failing = False
             for event in events:
                 if isinstance(event, Snapshot):
                     self._resyncs += snapshots > 0
@@ -131,7 +140,7 @@ class LocalStore:
     def status(self) -> StoreStatus:
         return StoreStatus(
             kind="local",
-            connected=self._connected,
+            connected=self._answered and not self._error,
             revision=self._revision,
             resyncs=self._resyncs,
             skipped=self._skipped.count,
@@ -142,9 +151,9 @@ class LocalStore:
         if self._closed.is_set():
             return
         self._closed.set()
+        self._error = "closed"
         await asyncio.get_running_loop().run_in_executor(self._worker, self._file.close)
         self._worker.shutdown()
-        self._connected = False
 
     async def _run(self, work: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Call work(connection, *args) in the worker; SQLite's errors become ours."""
@@ -165,20 +174,17 @@ class LocalStore:
         except (LeaseLost, NoFreeSubnet, NetworkConfigError):
             self._note(None)  # no is an answer too
             raise
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             self._note(str(error))
+            if self._answered:  # what was a store once can be one again
+                raise StoreUnavailable(str(error)) from error
             raise
         self._note(None)
         return result
 
     def _note(self, error: str | None) -> None:
-        """Remember how the file answered; say so when it changes."""
-        if error is not None and error != self._error and not self._closed.is_set():
-            log.warning("local store does not answer: error=%s", error)
-        if error is None and self._error is not None:
-            log.info("local store answers again: path=%s", self._file.path)
-        self._connected = error is None
         self._error = error
+        self._answered |= error is None
 
     # From here on: in the worker.
 

@@ -1,0 +1,264 @@
+"""The static store: `--store=static:FILE.toml`, a fixed list of nodes in a file.
+
+    [network]                  # flannel's network config, same member names
+    Network = "10.5.0.0/16"
+    [network.Backend]
+    Type = "udp"
+
+    [[node]]                   # one for each node, this one too
+    public-ip = "192.0.2.1"
+    subnet = "10.5.1.0/24"
+
+A node finds its own entry by its public IP, and its lease is permanent. The file is
+read again when it has changed, be it in place or by a rename, and then left alone for
+one look; or at once by reload(). A file that is wrong is refused as a whole, and the
+last good one stays in force. A change of [network] waits for a restart, like a change
+of flannel's own (E12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import tomllib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flannelette.control.errors import (
+    ConfigError,
+    LeaseLost,
+    NetworkConfigError,
+    StoreError,
+    StoreUnavailable,
+)
+from flannelette.control.lease import Event, Lease, LeaseAttrs, Snapshot
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.store import StoreStatus
+
+log = logging.getLogger(__name__)
+
+POLL = 1.0
+"""Seconds between two looks at the file's inode, size and time."""
+_NETWORK_MEMBERS = {
+    *("enableipv4", "enableipv6", "enablenftables", "backend"),
+    *("network", "subnetlen", "subnetmin", "subnetmax"),
+    *("ipv6network", "ipv6subnetlen", "ipv6subnetmin", "ipv6subnetmax"),
+}
+"""flannel's, in any case. flannel ignores strangers; here they are typing errors."""
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    network: dict[str, Any]
+    node: list[dict[str, Any]] = []
+
+
+class _Node(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
+    public_ip: str
+    subnet: str
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """What a file says, checked."""
+
+    network: bytes
+    """The network configuration as JSON."""
+    leases: dict[IPv4Address, Lease]
+    """Every node's lease, by public IP."""
+
+    @classmethod
+    def parse(cls, content: bytes) -> StaticFile:
+        """Raises ConfigError alone, which names the wrong entry but no file."""
+        try:
+            file = msgspec.convert(tomllib.loads(content.decode()), _File)
+        except msgspec.ValidationError as error:
+            raise ConfigError(str(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"not TOML: {error}") from None
+        network, overlay = _network(file.network)
+        leases: dict[IPv4Address, Lease] = {}
+        for number, members in enumerate(file.node, 1):
+            try:
+                lease = _lease(members, overlay)
+            except (ValueError, msgspec.ValidationError) as error:
+                raise ConfigError(f"node {number}: {error}") from None
+            public_ip = lease.attrs.public_ip
+            if public_ip in leases:
+                raise ConfigError(f"node {number}: public-ip {public_ip} comes twice")
+            leases[public_ip] = lease
+        _check_overlaps(leases.values())
+        return cls(network, leases)
+
+
+def _network(members: dict[str, Any]) -> tuple[bytes, IPv4Network]:
+    """The network configuration as JSON, and its Network."""
+    for name in members:
+        if name.casefold() not in _NETWORK_MEMBERS:
+            raise ConfigError(f"network: unknown member {name!r}")
+    try:
+        text = json.dumps(members, allow_nan=False).encode()
+        return text, NetworkConfig.parse(text).network
+    except (TypeError, ValueError, RecursionError) as error:  # a date, an infinity
+        raise ConfigError(f"network: {error}") from None
+    except NetworkConfigError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _lease(members: dict[str, Any], overlay: IPv4Network) -> Lease:
+    node = msgspec.convert(members, _Node)
+    public_ip, subnet = IPv4Address(node.public_ip), IPv4Network(node.subnet)
+    if not subnet.subnet_of(overlay):
+        raise ValueError(f"subnet {subnet} lies outside Network {overlay}")
+    if subnet.prefixlen > 31:  # H9
+        raise ValueError(f"subnet {subnet} is longer than /31")
+    return Lease(subnet, LeaseAttrs(public_ip), permanent=True)
+
+
+def _check_overlaps(leases: Iterable[Lease]) -> None:
+    for one, other in pairwise(sorted(leases, key=lambda lease: lease.subnet)):
+        if one.subnet.overlaps(other.subnet):
+            raise ConfigError(
+                f"node {other.attrs.public_ip}: subnet {other.subnet} overlaps "
+                f"{one.subnet} of node {one.attrs.public_ip}"
+            )
+
+
+_Signature = tuple[int, int, int, int] | None
+"""Device, inode, size and time of change (ns) of a file; None without one."""
+
+
+class StaticStore:
+    """A subnet store (control/store.py) in the file at path, which is read at once.
+
+    Raises ConfigError, with the path, if the file cannot be used at the start.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._seen = self._loaded = self._signature()
+        self._file = self._parse(self._read())
+        self._revision = 1
+        self._refused: bytes | None = None
+        self._error: str | None = None
+        self._closed = False
+        self._wake = asyncio.Event()
+
+    async def network_config(self) -> bytes:
+        return self._in_force().network
+
+    async def acquire(
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+    ) -> Lease:
+        """Our own entry, whatever was `previous`. Raises StoreError without one."""
+        own = self._in_force().leases.get(attrs.public_ip)
+        if own is None:
+            raise StoreError(
+                f"{self._path}: no node has our public IP {attrs.public_ip}"
+            )
+        return Lease(own.subnet, attrs, permanent=True)
+
+    async def renew(self, lease: Lease) -> Lease:
+        own = self._in_force().leases.get(lease.attrs.public_ip)
+        if own is None or own.subnet != lease.subnet:
+            raise LeaseLost(
+                f"{self._path}: no longer gives {lease.subnet} to "
+                f"{lease.attrs.public_ip}"
+            )
+        return lease
+
+    async def reacquire(self, lease: Lease) -> Lease:
+        return await self.renew(lease)
+
+    async def watch(self) -> AsyncIterator[Event]:
+        """A Snapshot for each accepted content."""
+        seen = 0
+        while not self._closed:
+            if seen != self._revision:
+                seen = self._revision
+                yield Snapshot(tuple(self._file.leases.values()))
+                continue
+            try:
+                async with asyncio.timeout(POLL):
+                    await self._wake.wait()
+            except TimeoutError:
+                self.look()
+
+    def reload(self) -> None:
+        """Read the file now (SIGHUP). A wrong one is said, once, and not used."""
+        self._loaded = self._signature()
+        content: bytes | None = None
+        try:
+            content = self._read()
+            file = self._parse(content)
+        except ConfigError as error:
+            if self._error is None or content != self._refused:
+                log.warning("static store keeps its nodes: error=%s", error)
+            self._error, self._refused = str(error), content
+            return
+        self._error = None
+        if file == self._file:
+            return
+        log.info("static store: path=%s nodes=%d", self._path, len(file.leases))
+        if file.network != self._file.network:
+            log.warning("[network] has changed; restart to use it: path=%s", self._path)
+        self._file = file
+        self._revision += 1
+        self._wake_watches()
+
+    def _signature(self) -> _Signature:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns
+
+    def _read(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{self._path}: {error.strerror}") from error
+
+    def _parse(self, content: bytes) -> StaticFile:
+        try:
+            return StaticFile.parse(content)
+        except ConfigError as error:
+            raise ConfigError(f"{self._path}: {error}") from None
+
+    def _in_force(self) -> StaticFile:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        return self._file
+
+    def _wake_watches(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    def look(self) -> None:
+        """Reload a file that has changed, but not since the last look: who writes it
+        in place is done by then. The watch looks every POLL seconds."""
+        signature = self._signature()
+        settled = signature == self._seen
+        self._seen = signature
+        if settled and signature != self._loaded:
+            self.reload()
+
+    def status(self) -> StoreStatus:
+        return StoreStatus(
+            kind="static",
+            connected=self._error is None and not self._closed,
+            revision=self._revision,
+            resyncs=self._revision - 1,
+            skipped=0,
+            error=self._error,
+        )
+
+    async def close(self) -> None:
+        self._closed = True
+        self._wake_watches()

@@ -1,0 +1,397 @@
+"""The static store: the promises that a read-only store can keep, and its file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, strategies as st
+
+from flannelette.control import staticstore
+from flannelette.control.errors import ConfigError, LeaseLost, StoreError
+from flannelette.control.lease import Lease, LeaseAttrs, Snapshot
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.staticstore import StaticFile, StaticStore
+from tests.control.store_contract import (
+    IPS,
+    ReadContract,
+    ReadRig,
+    acquire,
+    attrs_of,
+    eventually,
+    network,
+    watching,
+)
+
+NETWORK = """
+[network]
+Network = "10.5.0.0/16"
+[network.Backend]
+Type = "vxlan"
+"""
+
+
+def node(public_ip: str, subnet: str) -> str:
+    return f'[[node]]\npublic-ip = "{public_ip}"\nsubnet = "{subnet}"\n'
+
+
+GOOD = NETWORK + "".join(node(ip, f"10.5.{n}.0/24") for n, ip in enumerate(IPS[:3], 1))
+
+
+Write = Callable[[str], None]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a watch's next look come soon."""
+    monkeypatch.setattr(staticstore, "POLL", 0.02)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "peers.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[StaticStore]:
+    store = StaticStore(path)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def write(path: Path) -> Write:
+    """Rewrites the file in place."""
+
+    def write(content: str) -> None:
+        path.write_text(content)
+
+    return write
+
+
+class StaticRig(ReadRig):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def make_store(self, public_ip: str) -> StaticStore:
+        return StaticStore(self.path)
+
+
+class TestContract(ReadContract):
+    @pytest.fixture
+    def rig(self, path: Path) -> ReadRig:
+        return StaticRig(path)
+
+
+def subnets(event: object) -> set[str]:
+    assert isinstance(event, Snapshot)
+    return {str(lease.subnet) for lease in event.leases}
+
+
+ALL = {"10.5.1.0/24", "10.5.2.0/24", "10.5.3.0/24"}
+
+
+# The format.
+
+
+def test_the_documented_file() -> None:
+    """The example of the module's docstring is one."""
+    assert staticstore.__doc__ is not None
+    _, _, text = staticstore.__doc__.partition("    [network]")
+    example_file, _, _ = text.partition("\nA node")
+    content = "[network]" + "\n".join(map(str.strip, example_file.splitlines()))
+    file = StaticFile.parse(content.encode())
+    assert json.loads(file.network) == {
+        "Network": "10.5.0.0/16",
+        "Backend": {"Type": "udp"},
+    }
+    attrs = LeaseAttrs(IPv4Address("192.0.2.1"))
+    lease = Lease(network("10.5.1.0/24"), attrs, permanent=True)
+    assert file.leases == {IPv4Address("192.0.2.1"): lease}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "missing required field `network`"),
+        ("[network", "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        ("a = " + "[" * 100_000, "not TOML"),
+        (NETWORK + "[other]", "unknown field `other`"),
+        ("network = 5", "Expected `object`"),
+        ("[network]", "Network is missing"),
+        ('[network]\nNetwork = "10.5.0.0"', "no ADDRESS/LENGTH"),
+        (
+            '[network]\nNetwork = "10.5.0.0/16"\nSubnetLne = 24',
+            "network: unknown member 'SubnetLne'",
+        ),
+        (
+            '[network]\nNetwork = "10.5.0.0/16"\n[network.Backend]\nType="udp"\nx=inf',
+            "network: ",
+        ),
+        (
+            '[network]\nNetwork = "10.5.0.0/16"\n[network.Backend]\nx=2026-01-01',
+            "network: ",
+        ),
+        (GOOD + "extra = 1\n", "node 3: Object contains unknown field `extra`"),
+        (GOOD + '[[node]]\nsubnet = "10.5.4.0/24"', "node 4: .*`public-ip`"),
+        (GOOD + '[[node]]\npublic-ip = "192.0.2.4"', "node 4: .*`subnet`"),
+        (GOOD + node("host.example", "10.5.4.0/24"), "node 4: .*host.example"),
+        (GOOD + node("2001:db8::1", "10.5.4.0/24"), "node 4: .*2001:db8::1"),
+        (GOOD + node("192.0.2.4", "10.5.4.1/24"), "node 4: .*host bits"),
+        (GOOD + node("192.0.2.4", "10.5.4.0/32"), "node 4: .*longer than /31"),
+        (
+            GOOD + node("192.0.2.4", "10.6.4.0/24"),
+            "node 4: subnet 10.6.4.0/24 lies outside Network 10.5.0.0/16",
+        ),
+        (
+            GOOD + node("192.0.2.4", "10.0.0.0/8"),
+            "node 4: subnet 10.0.0.0/8 lies outside Network 10.5.0.0/16",
+        ),
+        (
+            GOOD + node("192.0.2.1", "10.5.4.0/24"),
+            "node 4: public-ip 192.0.2.1 comes twice",
+        ),
+        (
+            GOOD + node("192.0.2.4", "10.5.2.0/24"),
+            "node 192.0.2.4: subnet 10.5.2.0/24 overlaps 10.5.2.0/24 of node 192.0.2.2",
+        ),
+        (
+            GOOD + node("192.0.2.4", "10.5.2.128/25"),
+            "node 192.0.2.4: .* overlaps 10.5.2.0/24 of node 192.0.2.2",
+        ),
+        (
+            GOOD + node("192.0.2.4", "10.5.0.0/22"),
+            "node 192.0.2.1: .* overlaps 10.5.0.0/22 of node 192.0.2.4",
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_at_the_start(
+    path: Path, content: str | bytes, message: str
+) -> None:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=message) as caught:
+        StaticStore(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreadable_file_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        StaticStore(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match="directory"):
+        StaticStore(tmp_path)
+
+
+subnet_texts = st.tuples(st.integers(0, 255), st.integers(20, 31)).map(
+    lambda it: str(IPv4Network((f"10.5.{it[0]}.0", it[1]), strict=False))
+)
+
+
+@given(st.one_of(st.binary(), st.text().map(str.encode)))
+@example(GOOD.encode())
+@example(b"x = 1" + b"1" * 5000)
+def test_any_bytes_are_a_file_or_a_config_error(content: bytes) -> None:
+    with suppress(ConfigError):
+        StaticFile.parse(content)
+
+
+@given(
+    st.lists(
+        st.tuples(st.ip_addresses(v=4).map(str), st.one_of(subnet_texts, st.text())),
+        max_size=6,
+    )
+)
+def test_an_accepted_list_is_unambiguous(nodes: list[tuple[str, str]]) -> None:
+    text = NETWORK
+    for public_ip, subnet in nodes:
+        text += f"[[node]]\npublic-ip = {public_ip!r}\nsubnet = {json.dumps(subnet)}\n"
+    accepted, message = True, ""
+    try:
+        leases = StaticFile.parse(text.encode()).leases
+        assert {(str(ip), str(it.subnet)) for ip, it in leases.items()} == set(nodes)
+    except ConfigError as error:
+        accepted, message = False, str(error)
+    assert accepted is unambiguous(nodes)
+    assert len(message.splitlines()) <= 1
+
+
+def unambiguous(nodes: list[tuple[str, str]]) -> bool:
+    """The obvious twin: every node compared with every other."""
+    try:
+        subnets = [IPv4Network(subnet) for _, subnet in nodes]
+    except ValueError:
+        return False
+    return all(
+        one.prefixlen < 32
+        and one.subnet_of(network("10.5.0.0/16"))
+        and not any(one.overlaps(other) for other in subnets[:n])
+        and nodes[n][0] not in [public_ip for public_ip, _ in nodes[:n]]
+        for n, one in enumerate(subnets)
+    )
+
+
+# Leases.
+
+
+async def test_a_node_that_is_not_listed_gets_no_lease(store: StaticStore) -> None:
+    with pytest.raises(StoreError, match=r"no node has our public IP 192\.0\.2\.8"):
+        await acquire(store, IPS[7])
+
+
+async def test_leases_are_permanent_and_previous_does_not_matter(
+    store: StaticStore,
+) -> None:
+    lease = await acquire(store, IPS[1], previous="10.5.9.0/24")
+    assert (lease.subnet, lease.permanent) == (network("10.5.2.0/24"), True)
+    assert lease.attrs == attrs_of(IPS[1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(NETWORK + node(IPS[1], "10.5.2.0/24"), id="gone"),
+        pytest.param(NETWORK + node(IPS[0], "10.5.9.0/24"), id="moved"),
+        pytest.param(
+            NETWORK + node(IPS[1], "10.5.1.0/24") + node(IPS[0], "10.5.2.0/24"),
+            id="swapped",
+        ),
+    ],
+)
+async def test_a_file_that_changes_our_entry_takes_our_lease(
+    write: Write, store: StaticStore, content: str
+) -> None:
+    lease = await acquire(store, IPS[0])
+    write(content)
+    store.reload()
+    for call in (store.renew, store.reacquire):
+        with pytest.raises(LeaseLost, match=r"10\.5\.1\.0/24"):
+            await call(lease)
+
+
+async def test_a_file_that_changes_another_entry_does_not(
+    write: Write, store: StaticStore
+) -> None:
+    lease = await acquire(store, IPS[0])
+    write(NETWORK + node(IPS[0], "10.5.1.0/24"))
+    store.reload()
+    assert await store.renew(lease) == lease
+
+
+# Reload.
+
+
+async def test_a_file_rewritten_in_place_is_seen(
+    write: Write, store: StaticStore
+) -> None:
+    async with watching(store) as watcher:
+        assert subnets(await watcher.next()) == ALL
+        write(GOOD + node(IPS[3], "10.5.4.0/24"))
+        assert subnets(await watcher.next()) == ALL | {"10.5.4.0/24"}
+        write(GOOD.replace("10.5.3.0", "10.5.9.0"))  # of the same size
+        assert subnets(await watcher.next()) == ALL - {"10.5.3.0/24"} | {"10.5.9.0/24"}
+    assert store.status().resyncs == 2
+
+
+async def test_a_file_replaced_by_a_rename_is_seen(
+    path: Path, store: StaticStore
+) -> None:
+    """Of the same size and time."""
+
+    def replace() -> None:
+        new = path.with_suffix(".new")
+        new.write_text(GOOD.replace("10.5.3.0", "10.5.9.0"))
+        times = path.stat()
+        os.utime(new, ns=(times.st_atime_ns, times.st_mtime_ns))
+        new.rename(path)
+
+    async with watching(store) as watcher:
+        await watcher.snapshot()
+        replace()
+        assert subnets(await watcher.next()) == ALL - {"10.5.3.0/24"} | {"10.5.9.0/24"}
+
+
+async def test_reload_does_not_wait_for_a_look(
+    write: Write, store: StaticStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staticstore, "POLL", 1e6)
+    async with watching(store) as one, watching(store) as two:
+        await one.snapshot()
+        await two.snapshot()
+        write(NETWORK)
+        store.reload()
+        assert await one.next() == await two.next() == Snapshot(())
+
+
+async def test_a_half_written_file_is_left_alone(
+    write: Write, store: StaticStore
+) -> None:
+    """Half a list of nodes is a list of nodes; to take it would cut peers off."""
+    write(NETWORK + node(IPS[0], "10.5.1.0/24"))
+    store.look()
+    write(GOOD + node(IPS[3], "10.5.4.0/24"))
+    store.look()
+    assert store.status().revision == 1
+    store.look()
+    assert store.status().revision == 2
+    async with watching(store) as watcher:
+        assert subnets(await watcher.next()) == ALL | {"10.5.4.0/24"}
+
+
+async def test_a_wrong_new_file_is_refused_once_and_the_old_one_stays(
+    path: Path, write: Write, store: StaticStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease = await acquire(store, IPS[0])
+    async with watching(store) as watcher:
+        await watcher.snapshot()
+        write(GOOD + node(IPS[3], "10.6.4.0/24"))
+        await eventually(lambda: store.status().error is not None)
+        assert "lies outside" in (store.status().error or "")
+        assert not store.status().connected
+        store.reload()
+        store.reload()
+        assert caplog.text.count("keeps its nodes") == 1
+        assert await store.renew(lease) == lease
+
+        os.unlink(path)
+        await eventually(lambda: "No such file" in (store.status().error or ""))
+        store.reload()
+        assert caplog.text.count("keeps its nodes") == 2
+
+        write(GOOD + "# the same nodes\n")
+        await eventually(lambda: store.status().error is None)
+        assert store.status().connected
+        write(NETWORK)
+        assert await watcher.next() == Snapshot(())
+    assert store.status().resyncs == 1
+
+
+async def test_a_changed_network_waits_for_a_restart(
+    write: Write, store: StaticStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    write(GOOD + node(IPS[3], "10.5.4.0/24"))
+    store.reload()
+    assert "restart" not in caplog.text
+    write(GOOD.replace("10.5.0.0/16", "10.5.0.0/17"))
+    store.reload()
+    assert caplog.text.count("restart to use it") == 1
+    config = NetworkConfig.parse(await store.network_config())
+    assert config.network == network("10.5.0.0/17")
+
+
+async def test_a_store_nobody_watches_needs_no_task(path: Path) -> None:
+    before = asyncio.all_tasks()
+    store = StaticStore(path)
+    await acquire(store, IPS[0])
+    assert asyncio.all_tasks() == before
+    await store.close()
