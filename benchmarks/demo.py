@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import get_args
 
-from flannelette.benchmarks import interrupts, netns, rootless
+from flannelette.benchmarks import interrupts, rootless
 from flannelette.benchmarks.cluster import Cluster, StoreKind
 from flannelette.benchmarks.netns import RigError
 from flannelette.benchmarks.rig import Pod, Rig
@@ -44,7 +44,6 @@ FILE_BYTES = {"native": 64 << 20, "python": 4 << 20}
 """What all pods together send; either takes well under a second."""
 KEEP_POLL = 0.5
 """Seconds between two looks whether all programs still run."""
-TUN = Path("/dev/net/tun")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def main(argv: list[str]) -> int:
     screen = Screen()
     interrupts.catch()
     try:
-        _demo(options, screen, own=become_privileged())
+        _demo(options, screen, own=rootless.become_privileged())
     except KeyboardInterrupt:
         screen.say("\ninterrupted; all is removed")
         return 130
@@ -102,25 +101,6 @@ def usage() -> str:
         "Builds a cluster of network namespaces on this machine, shows that its pods\n"
         "reach each other, and removes it.\n" + goflags.usage({"Flags": FLAGS})
     )
-
-
-def become_privileged() -> bool:
-    """See that namespaces and the TUN device can be had. Raises RigError.
-
-    True if that took a user namespace of our own."""
-    netns.tool("ip")
-    try:
-        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
-    except PermissionError:
-        advice = "run it as root" if os.geteuid() else "this container lacks it"
-        raise RigError(f"no right to open {TUN}: {advice}") from None
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-        raise RigError(f"cannot open {TUN} ({why}): load the module tun") from None
-    if rootless.is_privileged():
-        return False
-    rootless.enter()
-    return True
 
 
 def _demo(options: Options, screen: Screen, own: bool) -> None:

@@ -11,7 +11,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.netns import RigError, tool
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -19,7 +19,28 @@ CLONE_NEWNET = 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
+TUN = Path("/dev/net/tun")
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def become_privileged() -> bool:
+    """See that network namespaces and the TUN device can be had. Raises RigError.
+
+    True if that took a user namespace of our own."""
+    tool("ip")
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except PermissionError:
+        advice = "run it as root" if os.geteuid() else "this container lacks it"
+        raise RigError(f"no right to open {TUN}: {advice}") from None
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise RigError(f"cannot open {TUN} ({why}): load the module tun") from None
+    if is_privileged():
+        return False
+    enter()
+    return True
 
 
 def is_privileged() -> bool:
