@@ -73,10 +73,11 @@ class Server:
         self, address: str, credentials: grpc.ChannelCredentials | None
     ) -> None:
         self.address = address
+        target = f"dns:///{address}"  # else a host named unix or dns is a scheme
         if credentials is None:
-            self.channel = grpc.aio.insecure_channel(address, _OPTIONS)
+            self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
         else:
-            self.channel = grpc.aio.secure_channel(address, credentials, _OPTIONS)
+            self.channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
         self.kv: Any = rpc.KVStub(self.channel)
         self.lease: Any = rpc.LeaseStub(self.channel)
         self.auth: Any = rpc.AuthStub(self.channel)

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network
 
 from flannelette.control.errors import StoreError
 from flannelette.control.etcdchannel import (
@@ -33,7 +33,6 @@ from flannelette.control.lease import (
     Removed,
     Snapshot,
     parse_subnet_key,
-    subnet_key,
 )
 from flannelette.control.store import Skipped
 
@@ -78,27 +77,19 @@ class LeaseDirectory:
             lease = self.lease(change)
             return None if lease is None else Added(lease)
         with suppress(LeaseFormatError):
-            return Removed(self._subnets(change.key)[0])
+            return Removed(parse_subnet_key(self._name(change.key))[0])
         return None
 
     def lease(self, entry: Entry) -> Lease | None:
         """The lease that an entry is; None, and noted, if it is none."""
         try:
-            subnet, subnet6 = self._subnets(entry.key)
+            subnet, subnet6 = parse_subnet_key(self._name(entry.key))
             attrs = LeaseAttrs.decode(entry.value)
         except LeaseFormatError as error:
             self.skipped.note(self._name(entry.key), entry.value, error)
             return None
         permanent = entry.lease == 0
         return Lease(subnet, attrs, subnet6, permanent, revision=entry.revision)
-
-    def _subnets(self, key: bytes) -> tuple[IPv4Network, IPv6Network | None]:
-        """Raises LeaseFormatError, also for another spelling of a lease's key."""
-        name = self._name(key)
-        subnets = parse_subnet_key(name)
-        if subnet_key(*subnets) != name:
-            raise LeaseFormatError(f"not as flannel spells it: {name!r}")
-        return subnets
 
     def _name(self, key: bytes) -> str:
         return key.removeprefix(self.first).decode("utf-8", "backslashreplace")
@@ -143,7 +134,7 @@ class LeaseWatch:
     async def events(self) -> AsyncGenerator[Event, None]:
         """A Snapshot, then changes, until the channel is closed."""
         directory = self._directory
-        pauses = _backoff()
+        pauses = backoff()
         while not self._channel.closed.is_set():
             try:
                 if self._next == 0:
@@ -152,7 +143,7 @@ class LeaseWatch:
                 async with aclosing(watch) as batches:
                     async for batch in batches:
                         self._health.up()
-                        pauses = _backoff()
+                        pauses = backoff()
                         for change in batch:
                             event = directory.event(change)
                             if event is not None:
@@ -180,7 +171,7 @@ class LeaseWatch:
         return Snapshot(tuple(leases))
 
 
-def _backoff() -> Iterator[float]:
+def backoff() -> Iterator[float]:
     """Seconds to wait, longer each time, and not the same for all nodes."""
     pause = BACKOFF_FIRST
     while True:

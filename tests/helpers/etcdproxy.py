@@ -64,6 +64,7 @@ class EtcdProxy(grpc.GenericRpcHandler):
         self.metadata: list[tuple[str, Any]] = []
         """Of the last watch."""
         self.calls: list[str] = []
+        self._passing: set[asyncio.Task[Any]] = set()
 
     def settings(self, prefix: str) -> EtcdSettings:
         return EtcdSettings((f"http://127.0.0.1:{self._port}",), prefix)
@@ -74,6 +75,7 @@ class EtcdProxy(grpc.GenericRpcHandler):
 
     async def __aexit__(self, *_: object) -> None:
         await self._server.stop(None)
+        await asyncio.gather(*self._passing, return_exceptions=True)
         await self._channel.close()
 
     def service(self, handler_call_details: Any) -> Any:
@@ -84,11 +86,12 @@ class EtcdProxy(grpc.GenericRpcHandler):
 
         async def call(request: bytes, context: Any) -> Any:
             self.calls.append(name)
+            # A request on its way arrives, also when nobody waits for the answer.
+            passing = asyncio.create_task(self._pass(method, request, _token(context)))
+            self._passing.add(passing)
+            passing.add_done_callback(self._passing.discard)
             try:
-                await self.before(name)
-                answer = await self._channel.unary_unary(method)(request, timeout=10)
-                await self.after(name)
-                return answer
+                return await asyncio.shield(passing)
             except Lost:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "connection lost")
             except grpc.aio.AioRpcError as error:
@@ -96,10 +99,21 @@ class EtcdProxy(grpc.GenericRpcHandler):
 
         return grpc.unary_unary_rpc_method_handler(call)
 
+    async def _pass(self, method: str, request: bytes, metadata: Any) -> Any:
+        name = method.rpartition("/")[2]
+        await self.before(name)
+        send = self._channel.unary_unary(method)
+        answer = await send(request, timeout=10, metadata=metadata)
+        await self.after(name)
+        return answer
+
     async def _watch(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
         self.metadata = list(context.invocation_metadata())
         self.calls.append("Watch")
-        call: Any = self._channel.stream_stream("/etcdserverpb.Watch/Watch")()
+        await self.before("Watch")
+        call: Any = self._channel.stream_stream("/etcdserverpb.Watch/Watch")(
+            metadata=_token(context)
+        )
 
         async def forward() -> None:
             async for request in requests:
@@ -119,3 +133,7 @@ class EtcdProxy(grpc.GenericRpcHandler):
         finally:
             forwarding.cancel()
             call.cancel()
+
+
+def _token(context: Any) -> list[tuple[str, Any]]:
+    return [pair for pair in context.invocation_metadata() if pair[0] == "token"]

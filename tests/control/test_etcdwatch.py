@@ -1,0 +1,513 @@
+"""The watch on a real etcd: no gap and no loss, whatever breaks.
+
+Each test stands for a failure that was measured with some etcd client or other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aetcd import rpc
+from hypothesis import given, strategies as st
+
+from flannelette.control import etcdchannel, etcdservers, etcdwatch
+from flannelette.control.etcd import EtcdStore
+from flannelette.control.etcdchannel import Deleted, Entry, Listing
+from flannelette.control.etcdwatch import (
+    BACKOFF_FIRST,
+    BACKOFF_MOST,
+    LeaseDirectory,
+    backoff,
+)
+from flannelette.control.lease import Added, Removed
+from tests.helpers.etcd import (
+    Client,
+    Etcd,
+    require_etcd,
+    running_cluster,
+    running_etcd,
+)
+from tests.helpers.etcdproxy import Answers, EtcdProxy, Lost, untouched
+from tests.helpers.storerig import (
+    IPS,
+    Watcher,
+    attrs_of,
+    eventually,
+    network,
+    watching,
+)
+
+require_etcd()
+
+_numbers = count()
+
+VALUE = attrs_of(IPS[1]).encode()
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
+        yield etcd
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """One that the test may stop, freeze and wipe."""
+    with running_etcd(tmp_path) as etcd:
+        yield etcd
+
+
+@dataclass
+class Place:
+    """A prefix of its own, and a store on it."""
+
+    prefix: str
+    client: Client
+    store: EtcdStore
+
+    async def put(self, *numbers: int, value: bytes = VALUE) -> None:
+        """Write 10.5.N.0/24 for each number."""
+        for number in numbers:
+            await self.client.put(self.key(number), value)
+
+    def key(self, number: int) -> str:
+        return f"{self.prefix}/subnets/10.5.{number}.0-24"
+
+
+def subnets(numbers: range) -> set[IPv4Network]:
+    return {network(f"10.5.{number}.0/24") for number in numbers}
+
+
+@asynccontextmanager
+async def placed(etcd: Etcd, proxy: EtcdProxy | None = None) -> AsyncIterator[Place]:
+    prefix = f"/watch/{next(_numbers)}"
+    store = EtcdStore((proxy or etcd).settings(prefix))
+    try:
+        async with etcd.client() as client:
+            yield Place(prefix, client, store)
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def place(etcd: Etcd) -> AsyncIterator[Place]:
+    async with placed(etcd) as place:
+        yield place
+
+
+@pytest.fixture
+async def proxy(etcd: Etcd) -> AsyncIterator[EtcdProxy]:
+    async with EtcdProxy(etcd) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def proxied(etcd: Etcd, proxy: EtcdProxy) -> AsyncIterator[Place]:
+    async with placed(etcd, proxy) as place:
+        yield place
+
+
+async def next_numbers(watcher: Watcher, wanted: int) -> list[int]:
+    """The third octets of the next so many events, all of which must be Added."""
+    return [
+        (await watcher.added()).subnet.network_address.packed[2] for _ in range(wanted)
+    ]
+
+
+# Where nothing breaks.
+
+
+async def test_nothing_is_missed_while_the_watch_begins(place: Place) -> None:
+    """E25: from R+1. Ten watches begin while somebody writes and deletes."""
+    rng = random.Random(1)
+    done = False
+
+    async def hammer() -> None:
+        nonlocal done
+        for _ in range(600):
+            number = rng.randrange(1, 20)
+            if rng.random() < 0.5:
+                await place.put(number, value=attrs_of(rng.choice(IPS)).encode())
+            else:
+                await place.client.delete(place.key(number))
+        await place.put(250)
+        done = True
+
+    async def watch_from_now() -> dict[IPv4Network, Any]:
+        async with watching(place.store) as watcher:
+            await watcher.snapshot()
+            while network("10.5.250.0/24") not in watcher.peers:
+                await watcher.next()
+            return dict(watcher.peers)
+
+    writing = asyncio.create_task(hammer())
+    watches = []
+    for _ in range(10):
+        await asyncio.sleep(0.005)
+        watches.append(asyncio.create_task(watch_from_now()))
+    assert not done, "the writer was too quick to prove anything"
+    folds = await asyncio.gather(*watches)
+    await writing
+    async with watching(place.store) as watcher:
+        await watcher.snapshot()
+        assert all(fold == watcher.peers for fold in folds)
+
+
+async def test_changes_of_one_revision_all_arrive(place: Place) -> None:
+    async with watching(place.store) as watcher:
+        await watcher.snapshot()
+        await place.client.put_all({place.key(n): VALUE for n in range(1, 101)})
+        await watcher.until(subnets(range(1, 101)))
+    assert place.store.status().revision == await place.client.revision()
+
+
+async def test_a_lease_whose_value_turns_bad_stays_as_it_was(place: Place) -> None:
+    """H1. Its end is seen all the same."""
+    async with watching(place.store) as watcher:
+        await watcher.snapshot()
+        await place.put(1)
+        await place.put(1, value=b"broken")
+        await place.put(2)
+        assert await next_numbers(watcher, 2) == [1, 2]
+        await place.client.delete(place.key(1))
+        assert await watcher.next() == Removed(network("10.5.1.0/24"))
+    assert place.store.status().skipped == 1
+
+
+async def test_the_server_must_say_when_it_has_no_leader(
+    proxy: EtcdProxy, proxied: Place
+) -> None:
+    """Without `hasleader` a member that is cut off keeps quiet for ever."""
+    async with watching(proxied.store) as watcher:
+        await watcher.snapshot()
+        await eventually(lambda: ("hasleader", "true") in proxy.metadata)
+
+
+# Cuts: where the next watch begins.
+
+
+class Break:
+    """Breaks the first watch when told to, and holds the second one back."""
+
+    def __init__(self, proxy: EtcdProxy) -> None:
+        self._proxy = proxy
+        self._broken, self._go = asyncio.Event(), asyncio.Event()
+        self._watches = count()
+        proxy.before = self._before
+        proxy.watch = self._watch
+        self.second: Callable[[Answers], Answers] = untouched
+        """What happens to the second watch."""
+
+    async def cut_off(self) -> None:
+        """Until the store has noticed, and is kept from coming back."""
+        await eventually(lambda: self._proxy.calls.count("Watch") == 1)
+        self._broken.set()
+        await eventually(lambda: self._proxy.calls.count("Watch") == 2)
+
+    def let_back(self) -> None:
+        self._go.set()
+
+    async def _before(self, method: str) -> None:
+        if method == "Watch" and self._proxy.calls.count("Watch") > 1:
+            await self._go.wait()
+
+    async def _watch(self, answers: Answers) -> Answers:
+        number = next(self._watches)
+        if number == 0:
+            yield await anext(answers)
+            await self._broken.wait()
+            raise Lost
+        async for answer in self.second(answers) if number == 1 else answers:
+            yield answer
+
+
+async def test_a_cut_right_after_created_loses_nothing(
+    proxy: EtcdProxy, proxied: Place
+) -> None:
+    """The confirmation names the present revision; to take that for the last one seen
+    loses the history in between, silently."""
+    cut = Break(proxy)
+
+    async def created_only(answers: Answers) -> Answers:
+        created = await anext(answers)
+        assert created.header.revision == await proxied.client.revision()
+        yield created
+        raise Lost
+
+    cut.second = created_only
+    async with watching(proxied.store) as watcher:
+        await watcher.snapshot()
+        await cut.cut_off()
+        await proxied.put(*range(1, 21))
+        cut.let_back()
+        assert await next_numbers(watcher, 20) == list(range(1, 21))
+    assert proxy.calls.count("Watch") == 3
+    assert proxied.store.status().resyncs == 0
+
+
+async def test_fragments_count_only_together(proxy: EtcdProxy, proxied: Place) -> None:
+    """Two fragments share a revision, and the connection breaks between them."""
+    cut = Break(proxy)
+    first: list[Any] = []
+    # Members that LeaseAttrs ignores (L4) make the answer larger than etcd's 2 MiB.
+    junk = json.dumps({"PublicIP": IPS[1], "junk": "x" * 12_000}).encode()
+
+    async def one_fragment(answers: Answers) -> Answers:
+        async for answer in answers:
+            yield answer
+            if answer.fragment:
+                first.extend(answer.events)
+                raise Lost
+
+    cut.second = one_fragment
+    async with watching(proxied.store) as watcher:
+        await watcher.snapshot()
+        await cut.cut_off()
+        for start in (1, 101):
+            numbers = range(start, start + 100)
+            await proxied.client.put_all({proxied.key(n): junk for n in numbers})
+        await proxied.put(250)
+        cut.let_back()
+        assert sorted(await next_numbers(watcher, 200)) == list(range(1, 201))
+        assert await next_numbers(watcher, 1) == [250]
+    assert 100 < len(first) < 200, "not cut within a revision"
+    assert proxied.store.status().resyncs == 0
+
+
+async def test_a_listing_may_be_larger_than_grpc_takes_by_default(place: Place) -> None:
+    """4 MiB, which 25 000 leases reach."""
+    junk = json.dumps({"PublicIP": IPS[1], "junk": "x" * 60_000}).encode()
+    for first in range(1, 101, 20):
+        numbers = range(first, first + 20)
+        await place.client.put_all({place.key(n): junk for n in numbers})
+    async with watching(place.store) as watcher:
+        assert len((await watcher.snapshot()).leases) == 100
+
+
+async def test_a_watch_that_is_never_confirmed_is_begun_again(
+    proxy: EtcdProxy, proxied: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a frozen server, which still accepts connections."""
+    monkeypatch.setattr(etcdchannel, "CREATED", 0.2)
+    watches = count()
+
+    async def silent(answers: Answers) -> Answers:
+        number = next(watches)
+        async for answer in answers:
+            if number > 0:
+                yield answer
+
+    proxy.watch = silent
+    async with watching(proxied.store) as watcher:
+        await watcher.snapshot()
+        await proxied.put(1)
+        assert await next_numbers(watcher, 1) == [1]
+    assert proxied.store.status().resyncs == 0
+
+
+async def test_a_watch_that_the_server_ends_is_begun_again(
+    proxy: EtcdProxy, proxied: Place
+) -> None:
+    """Cancelled for any reason, or simply over."""
+    watches = count()
+
+    async def end(answers: Answers) -> Answers:
+        number = next(watches)
+        async for answer in answers:
+            yield answer
+            if number == 0:
+                yield rpc.WatchResponse(canceled=True, cancel_reason="etcdserver: mood")
+            elif number == 1:
+                return
+
+    proxy.watch = end
+    async with watching(proxied.store) as watcher:
+        await watcher.snapshot()
+        await eventually(lambda: proxy.calls.count("Watch") == 3)
+        await proxied.put(1)
+        assert await next_numbers(watcher, 1) == [1]
+    assert proxied.store.status().resyncs == 0
+
+
+# Continuity lost.
+
+
+async def test_compaction_while_cut_off_gives_a_snapshot(
+    proxy: EtcdProxy, proxied: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E29. What the history no longer tells is in the Snapshot."""
+    cut = Break(proxy)
+    await proxied.put(1, 2)
+    async with watching(proxied.store) as watcher:
+        assert len((await watcher.snapshot()).leases) == 2
+        await cut.cut_off()
+        await proxied.client.delete(proxied.key(1))
+        await proxied.put(3)
+        await proxied.client.compact()
+        with caplog.at_level(logging.INFO):
+            cut.let_back()
+            await watcher.snapshot()
+        assert watcher.peers.keys() == subnets(range(2, 4))
+        await proxied.put(4)
+        assert await next_numbers(watcher, 1) == [4]
+    assert proxied.store.status().resyncs == 1
+    assert caplog.text.count("compacted") == 1
+
+
+async def test_an_etcd_that_was_set_up_anew_gives_a_snapshot(own_etcd: Etcd) -> None:
+    """Its revisions begin at 1 again; a watch from ours would keep quiet for long."""
+    async with placed(own_etcd) as place:
+        await place.put(*range(1, 21))
+        async with watching(place.store) as watcher:
+            await watcher.snapshot()
+            own_etcd.stop()
+            own_etcd.wipe()
+            own_etcd.start()
+            await place.put(30)
+            while watcher.peers.keys() != {network("10.5.30.0/24")}:
+                await watcher.next()
+            await place.put(31)
+            await watcher.until(subnets(range(30, 32)))
+        assert place.store.status().resyncs >= 1
+
+
+# Outages.
+
+
+async def test_a_restart_loses_nothing_and_is_said_once(
+    own_etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E28."""
+    with caplog.at_level(logging.INFO):
+        async with placed(own_etcd) as place, watching(place.store) as watcher:
+            await watcher.snapshot()
+            await place.put(1)
+            assert await next_numbers(watcher, 1) == [1]
+            own_etcd.stop()
+            await eventually(lambda: not place.store.status().connected)
+            assert place.store.status().error
+            own_etcd.start()
+            await place.put(*range(2, 12))
+            assert await next_numbers(watcher, 10) == list(range(2, 12))
+            status = place.store.status()
+            assert (status.connected, status.error) == (True, None)
+            assert status.resyncs == 0
+    assert caplog.text.count("not watched") == 1
+    assert caplog.text.count("etcd is back") == 1
+
+
+async def test_a_store_may_be_older_than_its_etcd(
+    own_etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcdservers, "BUDGET", 0.3)
+    own_etcd.stop()
+    async with placed(own_etcd) as place, watching(place.store) as watcher:
+        await eventually(lambda: place.store.status().error is not None)
+        assert not place.store.status().connected
+        own_etcd.start()
+        await place.put(1)
+        await watcher.until(subnets(range(1, 2)))
+
+
+async def test_a_freeze_is_noticed_and_loses_nothing(own_etcd: Etcd) -> None:
+    """SIGSTOP: the connection stands, and nothing answers. Keepalive notices."""
+    async with placed(own_etcd) as place, watching(place.store) as watcher:
+        await watcher.snapshot()
+        await place.put(1)
+        assert await next_numbers(watcher, 1) == [1]
+        own_etcd.freeze()
+        writing = asyncio.create_task(place.put(2, 3))
+        await eventually(lambda: not place.store.status().connected)
+        own_etcd.thaw()
+        with suppress(Exception):
+            await writing
+        await place.put(2, 3, 4)
+        await watcher.until(subnets(range(1, 5)))
+        assert place.store.status().resyncs == 0
+        await eventually(lambda: place.store.status().connected)
+
+
+async def test_a_member_cut_off_from_the_others_is_noticed(tmp_path: Path) -> None:
+    """`hasleader`: two of three members die, and the survivor ends the watch."""
+    with running_cluster(tmp_path) as members:
+        survivor, *others = members
+        async with placed(survivor) as place, watching(place.store) as watcher:
+            await watcher.snapshot()
+            await eventually(lambda: place.store.status().connected)
+            for member in others:
+                member.stop()
+            await eventually(lambda: not place.store.status().connected)
+            for member in others:
+                member.start()
+            await place.put(1)
+            assert await next_numbers(watcher, 1) == [1]
+        assert place.store.status().resyncs == 0
+
+
+async def test_close_ends_a_watch_that_waits_to_try_again(
+    own_etcd: Etcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcdservers, "BUDGET", 0.3)
+    monkeypatch.setattr(etcdwatch, "BACKOFF_FIRST", 3600)
+    own_etcd.stop()
+    async with placed(own_etcd) as place:
+        watcher = Watcher()
+        task = asyncio.create_task(watcher.feed(place.store))
+        await eventually(lambda: place.store.status().error is not None)
+        await place.store.close()
+        async with asyncio.timeout(10):
+            await task
+
+
+def test_the_back_off_grows_to_its_limit_and_differs() -> None:
+    pauses = list(islice(backoff(), 20))
+    assert all(BACKOFF_FIRST / 2 <= pause <= BACKOFF_MOST for pause in pauses)
+    assert pauses[0] <= BACKOFF_FIRST
+    assert all(pause >= BACKOFF_MOST / 2 for pause in pauses[5:])
+    assert len(set(pauses[5:])) > 10
+
+
+# What entries mean.
+
+
+FIRST = b"/p/subnets/"
+
+keys = st.one_of(
+    st.binary(max_size=40),
+    st.text("0123456789.-&:abcdef/", max_size=30).map(str.encode),
+    st.sampled_from(
+        [b"10.5.1.0-24", b"10.5.1.0-024", b"10.5.1.1-24", b"10.0.0.0-8", b"10.0.0.0-08"]
+    ),
+)
+values = st.one_of(st.binary(max_size=60), st.just(VALUE))
+
+
+@given(st.lists(st.tuples(keys, values, st.integers(0, 3)), max_size=8))
+def test_any_entries_are_read(entries: list[tuple[bytes, bytes, int]]) -> None:
+    """H1: hostile bytes are skipped. A lease has the key that we would write."""
+    directory = LeaseDirectory(b"/p/subnets")
+    listing = Listing(
+        9,
+        tuple(Entry(FIRST + key, value, 5, lease) for key, value, lease in entries),
+    )
+    leases, blocked = directory.leases(listing)
+    written = {FIRST + key: value for key, value, _ in entries}
+    for lease in leases:
+        assert directory.key(lease) in written
+    assert len(leases) + len(blocked) <= len(entries)
+    assert (directory.skipped.count == 0) == (len(leases) == len(entries))
+    for entry in listing.entries:
+        event = directory.event(entry)
+        assert event is None or isinstance(event, Added)
+        gone = directory.event(Deleted(entry.key, 6))
+        assert isinstance(gone, Removed | None)
