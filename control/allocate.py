@@ -7,7 +7,6 @@ else the subnet we had before, else a free one at random.
 from __future__ import annotations
 
 import random
-from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -84,20 +83,13 @@ def _free_subnets(
     taken: Sequence[IPv4Network], config: NetworkConfig
 ) -> Iterator[IPv4Network]:
     """Subnets from min to max that overlap none of taken, in order."""
-    ranges = _merged(taken)
-    starts = [first for first, _ in ranges]
     size = 1 << (32 - config.subnet_len)
-    for first in range(int(config.subnet_min), int(config.subnet_max) + 1, size):
-        nearest = bisect_right(starts, first + size - 1) - 1
-        if nearest < 0 or ranges[nearest][1] < first:
+    first, end = int(config.subnet_min), int(config.subnet_max) + size
+    ranges = sorted(
+        (int(it.network_address), int(it.broadcast_address)) for it in taken
+    )
+    for low, high in [*ranges, (end, end)]:
+        while first + size <= min(low, end):
             yield IPv4Network((first, config.subnet_len))
-
-
-def _merged(subnets: Sequence[IPv4Network]) -> list[tuple[int, int]]:
-    """The subnets as disjoint ranges (first, last), in order."""
-    ranges: list[tuple[int, int]] = []
-    for subnet in sorted(subnets):
-        first, last = int(subnet.network_address), int(subnet.broadcast_address)
-        if not ranges or first > ranges[-1][1]:
-            ranges.append((first, last))
-    return ranges
+            first += size
+        first = max(first, (high // size + 1) * size)
