@@ -1,0 +1,144 @@
+"""A daemon on etcd: what it survives, what ends it, and what it costs when idle."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers.gateway import LEASES, Gateway
+from tests.helpers.lab import DEADLINE, Lab, lab
+from tests.helpers.ns import needs_namespaces, until
+
+pytestmark = needs_namespaces
+
+
+@pytest.fixture
+def on_etcd(tmp_path: Path) -> Iterator[tuple[Lab, Gateway]]:
+    with lab(tmp_path, store="etcd") as it:
+        it.up()
+        yield it, Gateway(it.rig)
+
+
+def etcd_of(it: Lab) -> psutil.Process:
+    program = next(p for p in it.cluster.programs if p.name == "etcd")
+    return psutil.Process(program.process.pid)
+
+
+def key_of(it: Lab, number: int) -> str:
+    return str(it.status(number)["lease"]["subnet"]).replace("/", "-")
+
+
+def routes(it: Lab, number: int) -> list[str]:
+    return [route["subnet"] for route in it.status(number)["routes"]]
+
+
+NEW = "10.5.250.0-24"
+VALUE = b'{"PublicIP":"192.0.2.77","PublicIPv6":null}'
+
+
+def test_a_frozen_etcd_stops_nothing(on_etcd: tuple[Lab, Gateway]) -> None:
+    """SIGSTOP: forwarding goes on; afterwards the watch has missed nothing."""
+    it, etcd = on_etcd
+    server = etcd_of(it)
+    server.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: not it.status(1)["store"]["connected"], 60)
+        it.reach(1, 2, count=20)
+        it.reach(2, 1, count=20)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    etcd.put(LEASES + NEW, VALUE)
+    for number in (1, 2):
+        until(lambda n=number: "10.5.250.0/24" in routes(it, n), 60)  # type: ignore[misc]
+        assert it.status(number)["store"]["connected"]
+    it.reach(1, 2)
+
+
+def test_a_restarted_etcd_is_found_again(on_etcd: tuple[Lab, Gateway]) -> None:
+    it, etcd = on_etcd
+    program = next(p for p in it.cluster.programs if p.name == "etcd")
+    program.process.kill()
+    program.process.wait(DEADLINE)
+    it.reach(1, 2, count=20)
+    it.cluster._start_etcd("http://192.0.2.1:2379", time.monotonic() + DEADLINE)
+    etcd.put(LEASES + NEW, VALUE)
+    for number in (1, 2):
+        until(lambda n=number: "10.5.250.0/24" in routes(it, n), 60)  # type: ignore[misc]
+    it.reach(1, 2)
+    assert it.log(1).count("WARNING") < 5, "said once, not once a second"
+
+
+def test_a_revoked_lease_is_taken_again(on_etcd: tuple[Lab, Gateway]) -> None:
+    it, etcd = on_etcd
+    key = key_of(it, 1)
+    value, lease = etcd.leases()[key]
+    etcd.revoke(lease)
+    until(lambda: etcd.leases().get(key, (b"", 0))[0] == value)
+    assert etcd.leases()[key][1] not in (0, lease)
+    assert key_of(it, 1) == key
+    until(lambda: len(routes(it, 2)) == 1)
+    it.until_reaches(1, 2)
+    assert "our lease was revoked" in it.log(1)
+
+
+def test_a_lease_that_somebody_else_took_ends_the_daemon(
+    on_etcd: tuple[Lab, Gateway],
+) -> None:
+    it, etcd = on_etcd
+    daemon = it.cluster.daemons[1]
+    etcd.put(LEASES + key_of(it, 1), VALUE)
+    assert daemon.process.wait(DEADLINE) == 1
+    last = it.log(1).splitlines()[-1]
+    assert last.startswith("flannelette: ")
+    assert "192.0.2.77" in last
+    assert "Traceback" not in it.log(1)
+
+
+def test_foreign_entries_empty_nothing(on_etcd: tuple[Lab, Gateway]) -> None:
+    """Where flanneld would forget all its peers (H1)."""
+    it, etcd = on_etcd
+    garbage = {
+        "10.5.251.0-24": b"\xff not JSON",
+        "10.5.252.0-24": b'{"PublicIP":null}',
+        "not-a-subnet": VALUE,
+        "10.5.253.0-32": VALUE,
+        "stats/10.5.254.0-24": VALUE,
+    }
+    for key, value in garbage.items():
+        etcd.put(LEASES + key, value)
+    etcd.put(LEASES + NEW, VALUE)
+    until(lambda: "10.5.250.0/24" in routes(it, 1))
+    assert len(routes(it, 1)) == 2
+    assert it.status(1)["store"]["skipped"] >= 4
+    it.reach(1, 2)
+
+
+def test_idle_costs_next_to_nothing(on_etcd: tuple[Lab, Gateway]) -> None:
+    """Under 80 MiB resident; no CPU to speak of when nothing moves."""
+    it, _ = on_etcd
+    for number in (1, 2):
+        process = psutil.Process(it.cluster.daemons[number].process.pid)
+        assert process.memory_info().rss < 80 << 20
+        before = process.cpu_times()
+        time.sleep(5)  # a measure, not a wait: CPU time is what is compared
+        after = process.cpu_times()
+        spent = after.user + after.system - before.user - before.system
+        assert spent < 0.25, f"{spent} s of CPU in 5 s"
+
+
+def test_ready_within_a_second_of_the_lease(on_etcd: tuple[Lab, Gateway]) -> None:
+    """Some 20 ms, of which a second is left: this measures an order, not a speed."""
+    it, _ = on_etcd
+    times = {}
+    for line in it.log(1).splitlines():
+        for word in ("lease:", "ready:"):
+            if word in line:
+                _, _, clock, *_ = line.split()
+                hours, minutes, seconds = clock.replace(",", ".").split(":")
+                times[word] = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    assert (times["ready:"] - times["lease:"]) % 86400 < 1.0

@@ -1,0 +1,179 @@
+"""What the daemon says when it cannot start, or must wait: one line, and why."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flannelette.benchmarks.cluster import FLANNELETTE
+from flannelette.benchmarks.rig import Rig
+from tests.helpers.gateway import PREFIX, Gateway
+from tests.helpers.lab import DEADLINE, lab
+from tests.helpers.ns import needs_namespaces, until
+
+pytestmark = needs_namespaces
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    with Rig(2) as it:
+        yield it
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    store = f"--store=local:{tmp_path / 'store.sqlite'}"
+    config = json.dumps({"Network": "10.5.0.0/16"})
+    subprocess.run([*FLANNELETTE, "net-config", store, config], check=True)
+    return store
+
+
+def refused(
+    rig: Rig, tmp_path: Path, *flags: str, prefix: list[str] | None = None
+) -> str:
+    """Run a daemon that must end by itself with 1; its last line, the complaint."""
+    command = [
+        *(prefix or []),
+        *FLANNELETTE,
+        "run",
+        f"--subnet-file={tmp_path / 'subnet.env'}",
+        *flags,
+    ]
+    done = rig.run(rig.host(1), command, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    *logged, last = done.stderr.splitlines()
+    assert all(line.split()[0] in ("INFO", "WARNING") for line in logged)
+    assert not (tmp_path / "subnet.env").exists()
+    assert not (tmp_path / "flannelette.sock").exists()
+    return last
+
+
+def test_interface_missing(rig: Rig, tmp_path: Path, store: str) -> None:
+    assert "nope0" in refused(rig, tmp_path, store, "--iface=nope0")
+
+
+def test_interface_without_address(rig: Rig, tmp_path: Path, store: str) -> None:
+    host = rig.host(1)
+    rig.ip(host, "link add bare0 type veth peer name bare1")
+    try:
+        last = refused(rig, tmp_path, store, "--iface=bare0")
+    finally:
+        rig.ip(host, "link delete bare0")
+    assert "bare0" in last
+    assert "address" in last
+
+
+def test_port_taken(rig: Rig, tmp_path: Path, store: str) -> None:
+    with rig.inside(rig.host(1)):
+        other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with other:
+        other.bind(("192.0.2.1", 8285))
+        last = refused(rig, tmp_path, store, "--iface=eth0")
+    assert "Address already in use" in last
+    assert "192.0.2.1:8285" in last
+
+
+def test_no_tun_driver(rig: Rig, tmp_path: Path, store: str) -> None:
+    hidden = ["unshare", "--mount", "sh", "-c"]
+    hide = 'mount -t tmpfs none /dev/net && exec "$@"'
+    last = refused(rig, tmp_path, store, "--iface=eth0", prefix=[*hidden, hide, "sh"])
+    assert "/dev/net/tun" in last
+    assert "modprobe tun" in last
+
+
+def test_tun_not_permitted(rig: Rig, tmp_path: Path, store: str) -> None:
+    prefix = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    last = refused(rig, tmp_path, store, "--iface=eth0", prefix=prefix)
+    assert "CAP_NET_ADMIN" in last
+
+
+def test_subnets_exhausted(rig: Rig, tmp_path: Path) -> None:
+    store = f"--store=local:{tmp_path / 'store.sqlite'}"
+    config = {"Network": "10.5.0.0/24", "SubnetLen": 26, "SubnetMin": "10.5.0.64"}
+    config |= {"SubnetMax": "10.5.0.64"}
+    text = json.dumps(config)
+    subprocess.run([*FLANNELETTE, "net-config", store, text], check=True)
+    one = ["--public-ip=192.0.2.101", "--iface=eth0"]
+    command = [
+        *FLANNELETTE,
+        "run",
+        store,
+        f"--subnet-file={tmp_path / 'one/env'}",
+        *one,
+    ]
+    first = rig.popen(rig.host(2), command, stderr=subprocess.DEVNULL)
+    until((tmp_path / "one/env").exists)
+    assert "out of subnets" in refused(rig, tmp_path, store, "--iface=eth0")
+    rig.stop(first)
+
+
+def test_unsupported_backend(rig: Rig, tmp_path: Path) -> None:
+    store = f"--store=local:{tmp_path / 'store.sqlite'}"
+    config = json.dumps({"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard"}})
+    subprocess.run([*FLANNELETTE, "net-config", store, config], check=True)
+    assert "wireguard" in refused(rig, tmp_path, store, "--iface=eth0")
+
+
+WRONG_CONFIGS = [
+    ("{", "not JSON"),
+    ("[]", "not a JSON object"),
+    ("{}", "Network is missing"),
+    ('{"Network": "fd00::/48"}', "Network"),
+    ('{"Network": "10.5.0.0/16", "SubnetLen": 31}', "SubnetLen"),
+    (
+        '{"Network": "10.5.0.0/16", "SubnetMin": "10.5.9.0", "SubnetMax": "10.5.8.0"}',
+        "SubnetMin",
+    ),
+]
+
+
+def test_waits_for_etcd_then_for_a_sound_config(tmp_path: Path) -> None:
+    """etcd down, no config, wrong configs: each is said once, and waited out (E12)."""
+    with lab(tmp_path, store="etcd") as it:
+        it.cluster._flags += ["--store=etcd", "--etcd-endpoints=http://192.0.2.1:2379"]
+        daemon = it.cluster.start_daemon(1)
+        until(lambda: "waiting for the network config" in it.log(1))
+        status = daemon.status()
+        assert status is not None
+        assert not status["ready"]
+        assert not status["store"]["connected"]
+        assert status["last_error"]
+
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        etcd = Gateway(it.rig)
+        until(lambda: it.is_ready(1))
+        daemon.process.terminate()
+        assert daemon.process.wait(DEADLINE) == 0
+
+        etcd.delete(f"{PREFIX}/config")
+        it.cluster.start_daemon(1)
+        until(lambda: f"{PREFIX}/config" in it.log(1))
+        for text, reason in WRONG_CONFIGS:
+            etcd.put(f"{PREFIX}/config", text.encode())
+            until(lambda why=reason: why in it.log(1))  # type: ignore[misc]
+            assert not it.is_ready(1)
+        etcd.put(f"{PREFIX}/config", b'{"Network": "10.5.0.0/16"}')
+        until(lambda: it.is_ready(1))
+        lines = [line for line in it.log(1).splitlines() if "waiting for" in line]
+        assert len(lines) == len(set(lines)) <= len(WRONG_CONFIGS) + 6
+
+
+def test_sigterm_while_waiting_ends_with_0(rig: Rig, tmp_path: Path) -> None:
+    flags = ["--etcd-endpoints=http://127.0.0.1:1", "--iface=eth0"]
+    env = f"--subnet-file={tmp_path / 'subnet.env'}"
+    command = [*FLANNELETTE, "run", *flags, env]
+    daemon = rig.popen(rig.host(1), command, stderr=subprocess.PIPE, text=True)
+    until((tmp_path / "flannelette.sock").exists)
+    daemon.terminate()
+    assert daemon.wait(DEADLINE) == 0
+    assert daemon.stderr is not None
+    assert "stopped" in daemon.stderr.read()
+    daemon.stderr.close()
+    assert not (tmp_path / "flannelette.sock").exists()
