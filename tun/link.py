@@ -11,6 +11,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import NetlinkError
@@ -159,6 +160,7 @@ def _reconcile(ip: Any, desired: LinkState) -> list[str]:
     return [
         *_reconcile_mtu(ip, link, desired),
         *_reconcile_ipv6(ip, link),
+        *_reconcile_accept_local(desired.name),
         *_reconcile_address(ip, link["index"], desired.address),
         *_reconcile_up(ip, link),
         *(
@@ -191,6 +193,23 @@ def _reconcile_ipv6(ip: Any, link: Any) -> Iterator[str]:
     except NetlinkError:
         return
     yield "IPv6 address generation switched off"
+
+
+def _reconcile_accept_local(name: str) -> Iterator[str]:
+    """Let in what comes from an address of our own, as our ICMP errors do.
+
+    Their source is the TUN's address (U17), and the kernel drops such a packet on
+    arrival unless told otherwise: flanneld's errors never reach a pod.
+
+    Best effort: where /proc/sys is read-only the errors are lost, and nothing else."""
+    setting = Path(f"/proc/sys/net/ipv4/conf/{name}/accept_local")
+    try:
+        if setting.read_text().strip() == "1":
+            return
+        setting.write_text("1")
+    except OSError:
+        return
+    yield "packets from our own address let in"
 
 
 def _reconcile_address(ip: Any, index: int, desired: IPv4Interface) -> Iterator[str]:
