@@ -108,8 +108,10 @@ def _request(ident: int, sequence: int) -> bytes:
 
 def _is_answer(packet: bytes, ident: int, sequence: int) -> bool:
     """A raw socket sees every ICMP message, its IPv4 header included."""
-    header = (packet[0] & 0xF) * 4
-    kind, _, _, *mine = struct.unpack_from("!BBHHH", packet, header)
+    message = packet[(packet[0] & 0xF) * 4 :] if packet else b""
+    if len(message) < 8:
+        return False
+    kind, _, _, *mine = struct.unpack_from("!BBHHH", message)
     return kind == ECHO_REPLY and mine == [ident, sequence]
 
 

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -237,6 +238,21 @@ def test_signals_at_random_moments_leave_nothing(start: Start, seed: int) -> Non
         run.process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
         time.sleep(rng.uniform(0, 0.05))
     run.end()
+
+
+def test_a_signal_before_there_is_a_rig(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def signalled(hosts: int) -> None:
+        assert os.listdir(tmp_path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(demo, "Rig", signalled)
+    with pytest.raises(SystemExit) as caught:
+        demo.main([])
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path) == []
 
 
 def test_sigterm_and_a_closed_terminal(start: Start) -> None:

@@ -185,6 +185,11 @@ def test_all_is_removed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> N
     until(lambda: not marked(mark))
 
 
+def test_programs_do_not_hear_the_terminal_s_ctrl_c() -> None:
+    with Rig() as rig:
+        assert os.getpgid(rig.popen(rig.host(1), ["sleep", "60"]).pid) != os.getpgrp()
+
+
 def test_stop_ends_what_the_program_started() -> None:
     mark = uuid.uuid4().hex
     with Rig() as rig:
