@@ -166,7 +166,7 @@ def test_100000_hostile_datagrams(tmp_path: Path, datapath: str) -> None:
 
 def counted(it: Lab) -> int:
     counters = it.status(2)["counters"]["rx"]
-    return int(counters["packets"]) + sum(counters["drops"].values())
+    return int(counters["packets"]) + int(sum(counters["drops"].values()))
 
 
 @pytest.mark.parametrize("driver", ["threads", "loop"])

@@ -35,6 +35,11 @@ class Flanneld(Program):
         name = f"flanneld of host {number}"
         super().__init__(rig, rig.host(number), name, command, self.log_file)
 
+    def is_ready(self) -> bool:
+        """Has it written its subnet file? Raises RigError if it has died."""
+        self.check()
+        return self.subnet is not None
+
     @property
     def subnet(self) -> str | None:
         """Its subnet as a network; None until it is ready."""

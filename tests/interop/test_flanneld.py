@@ -23,7 +23,7 @@ pytestmark = [needs_namespaces, needs_flanneld]
 
 def start_flanneld(it: Lab, number: int) -> Flanneld:
     flanneld = Flanneld(it.rig, number, it.directory / f"f{number}")
-    until(lambda: flanneld.check() or flanneld.subnet)
+    until(flanneld.is_ready)
     return flanneld
 
 
@@ -215,7 +215,7 @@ def supervised(it: Lab, flanneld: Flanneld) -> Flanneld:
     """flanneld once it is ready, after as many starts as that takes."""
     for _ in range(5):
         try:
-            until(lambda it=flanneld: it.check() or it.subnet)  # type: ignore[misc]
+            until(flanneld.is_ready)
         except RigError:
             flanneld = Flanneld(it.rig, 2, it.directory / "f2")
         else:

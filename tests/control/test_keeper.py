@@ -1,0 +1,172 @@
+"""Our own lease: renewed in time, taken again when revoked, lost only to another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from flannelette.control import keeper as module
+from flannelette.control.errors import LeaseLost, StoreUnavailable
+from flannelette.control.keeper import LeaseKeeper, insist
+from flannelette.control.lease import Added, Lease, LeaseAttrs, Removed, Snapshot
+from flannelette.control.localstore import LocalStore
+from flannelette.control.netconfig import NetworkConfig
+
+CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
+US, THEM = LeaseAttrs(IPv4Address("192.0.2.1")), LeaseAttrs(IPv4Address("192.0.2.2"))
+ELSEWHERE = IPv4Network("10.5.0.0/24")
+
+
+class Flaky(LocalStore):
+    """A local store whose next calls fail as if nobody answered."""
+
+    failures = 0
+
+    def _fail(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreUnavailable("no answer")
+
+    async def renew(self, lease: Lease) -> Lease:
+        self._fail()
+        return await super().renew(lease)
+
+    async def reacquire(self, lease: Lease) -> Lease:
+        self._fail()
+        return await super().reacquire(lease)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Flaky]:
+    store = Flaky(tmp_path / "store.sqlite")
+    yield store
+    await store.close()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(module, "RETRY_FIRST", 0.01)
+
+
+@pytest.fixture
+async def lease(store: Flaky) -> Lease:
+    return await store.acquire(US, CONFIG, None)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.01)
+
+
+async def renewing(keeper: LeaseKeeper, until: Callable[[], bool]) -> None:
+    task = asyncio.create_task(keeper.renew_in_time())
+    await eventually(lambda: until() or task.done())
+    if task.done():
+        task.result()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def nearly_over(lease: Lease) -> Lease:
+    return replace(lease, expires=time.time() + 100)
+
+
+async def test_renewed_at_the_margin_e20(store: Flaky, lease: Lease) -> None:
+    keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
+    await renewing(keeper, lambda: keeper.lease.revision != lease.revision)
+    assert keeper.lease.expires is not None
+    assert keeper.lease.expires > time.time() + 86000
+    assert keeper.lease.attrs == lease.attrs
+
+
+async def test_not_renewed_before_the_margin(store: Flaky, lease: Lease) -> None:
+    store.failures = 1
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeper.renew_in_time(), 0.1)
+    assert store.failures == 1, "the store was never asked"
+
+
+async def test_a_permanent_lease_is_left_alone(store: Flaky, lease: Lease) -> None:
+    store.failures = 1
+    keeper = LeaseKeeper(store, replace(lease, permanent=True, expires=None), 3600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeper.renew_in_time(), 0.1)
+    assert store.failures == 1
+
+
+async def test_a_silent_store_is_asked_again_and_reported_once(
+    store: Flaky, lease: Lease, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.failures = 3
+    keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
+    await renewing(keeper, lambda: keeper.lease.revision != lease.revision)
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert [r.getMessage() for r in warnings] == [
+        "the lease is not renewed yet: error=no answer"
+    ]
+
+
+async def test_a_lease_gone_at_renewal_is_taken_again(
+    store: Flaky, lease: Lease
+) -> None:
+    gone = replace(lease, revision=lease.revision + 100)
+    keeper = LeaseKeeper(store, nearly_over(gone), margin=3600)
+    await renewing(keeper, lambda: keeper.lease.revision != gone.revision)
+    assert keeper.lease.subnet == lease.subnet
+
+
+async def test_what_is_not_about_us_changes_nothing(store: Flaky, lease: Lease) -> None:
+    store.failures = 1
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    await keeper.notice(Removed(ELSEWHERE))
+    await keeper.notice(Added(Lease(ELSEWHERE, THEM)))
+    await keeper.notice(Added(lease))
+    await keeper.notice(Snapshot((Lease(ELSEWHERE, THEM), lease)))
+    assert (keeper.lease, store.failures) == (lease, 1)
+
+
+@pytest.mark.parametrize("event", ["removed", "snapshot"])
+async def test_revoked_and_taken_again(store: Flaky, lease: Lease, event: str) -> None:
+    store.failures = 2
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    gone = Removed(lease.subnet)
+    await keeper.notice(gone if event == "removed" else Snapshot(()))
+    assert store.failures == 0, "it insists"
+    assert keeper.lease.subnet == lease.subnet
+
+
+@pytest.mark.parametrize("kind", [Added, lambda lease: Snapshot((lease,))])
+async def test_another_holder_is_the_end(
+    store: Flaky, lease: Lease, kind: Callable[[Lease], Added | Snapshot]
+) -> None:
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
+        await keeper.notice(kind(Lease(lease.subnet, THEM)))
+
+
+async def test_insist_says_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    answers = iter([StoreUnavailable("one"), StoreUnavailable("two"), "done"])
+
+    async def call() -> str:
+        answer = next(answers)
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return str(answer)
+
+    assert await insist("wait", call) == "done"
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting for the store: to='wait' error=one",
+        "the store answers again: to='wait'",
+    ]
