@@ -18,6 +18,7 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ REQUEST_MAX = 1024
 DEADLINE = 5.0
 """Seconds for one exchange, on either side."""
 _LOCK_RETRY = 0.05
+_ACCEPT_RETRY = 1.0
 
 
 @asynccontextmanager
@@ -41,13 +43,6 @@ async def serve(path: Path, commands: Commands) -> AsyncIterator[None]:
 
     A command's result must be fit for JSON. Raises HostError when another daemon
     answers at path or something else is there, OSError when it cannot listen."""
-    clients: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = asyncio.create_task(_answer(reader, writer, commands))
-        clients.add(client)
-        client.add_done_callback(clients.discard)
-
     with ExitStack() as stack:
         try:
             make_directory(path.parent)
@@ -56,43 +51,75 @@ async def serve(path: Path, commands: Commands) -> AsyncIterator[None]:
         except OSError as error:
             error.add_note(f"while opening the operator socket {path}")
             raise
-        # The server closes its copy; ours listens until the file is gone, so that
-        # nobody takes the file for stale meanwhile.
-        server = await asyncio.start_unix_server(
-            accept, sock=listener.dup(), limit=REQUEST_MAX
-        )
+        server = asyncio.create_task(_serve(listener, commands), name="operator")
         try:
             yield
         finally:
-            server.close()
-            for client in clients:
-                client.cancel()
-            await asyncio.gather(*clients, return_exceptions=True)
-            await server.wait_closed()
+            server.cancel()
+            await asyncio.wait([server])
 
 
-async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, commands: Commands
-) -> None:
+async def _serve(listener: socket.socket, commands: Commands) -> None:
+    """Accept clients until cancelled, and then leave those that are there.
+
+    Not asyncio's Server: when it is closed it loses connections that it has accepted
+    in the same moment."""
+    said = False
+    async with asyncio.TaskGroup() as clients:
+        while True:
+            await _readable(listener)
+            try:
+                connection, _ = listener.accept()
+            except BlockingIOError:  # the client has gone
+                continue
+            except OSError as error:
+                if not said:
+                    log.warning("cannot accept an operator: error=%s", error)
+                    said = True
+                await asyncio.sleep(_ACCEPT_RETRY)
+                continue
+            connection.setblocking(False)
+            client = clients.create_task(_answer(connection, commands))
+            # Not in the task: it may be cancelled before its first step.
+            client.add_done_callback(partial(_close, connection))
+
+
+async def _readable(listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(listener, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(listener)
+
+
+def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
+    connection.close()
+
+
+async def _answer(connection: socket.socket, commands: Commands) -> None:
     """One exchange. A client that is too slow, or gone, is left behind."""
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(DEADLINE):
-            request = await _request(reader)
-            writer.write(_answer_to(request, commands))
-            await writer.drain()
-            writer.close()
-            await writer.wait_closed()
+            request = await _request(connection)
+            await loop.sock_sendall(connection, _answer_to(request, commands))
     except (TimeoutError, OSError):
         log.debug("an operator's client did not stay for the answer")
-    finally:
-        writer.transport.abort()
 
 
-async def _request(reader: asyncio.StreamReader) -> str | None:
+async def _request(connection: socket.socket) -> str | None:
     """The line that a client sends; None when there is no such line."""
-    try:
-        line = await reader.readuntil(b"\n")
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+    loop = asyncio.get_running_loop()
+    received = b""
+    while b"\n" not in received and len(received) < REQUEST_MAX:
+        data = await loop.sock_recv(connection, 65536)
+        if not data:
+            break
+        received += data
+    line, newline, _ = received.partition(b"\n")
+    if not newline or len(line) >= REQUEST_MAX:
         return None
     return line.strip().decode(errors="replace")
 

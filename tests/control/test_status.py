@@ -1,0 +1,214 @@
+"""`flannelette status`: what a person reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from flannelette.control.errors import HostError
+from flannelette.control.status import WIDTH, duration, printable, render
+
+DIRECTION = {
+    "packets": 1234567,
+    "bytes": 987654321,
+    "answers": 0,
+    "answers_limited": 0,
+    "drops": {"short": 0},
+}
+DOCUMENT: dict[str, Any] = {
+    "version": "0.1.0",
+    "ready": True,
+    "uptime": 93784.5,
+    "node": {
+        "public_ip": "192.0.2.1",
+        "interface": "eth0",
+        "address": "10.0.0.1",
+        "tun": "flannel0",
+        "mtu": 1472,
+        "backend": "udp",
+        "port": 8285,
+        "datapath": "native",
+        "driver": "threads",
+    },
+    "network": "10.5.0.0/16",
+    "lease": {"subnet": "10.5.1.0/24", "expires_in": 86390.1},
+    "store": {
+        "kind": "etcd",
+        "connected": True,
+        "revision": 42,
+        "resyncs": 0,
+        "skipped": 0,
+        "error": None,
+    },
+    "routes": [
+        {"subnet": "10.5.2.0/24", "peer": "192.0.2.2:8285"},
+        {"subnet": "10.5.3.0/24", "peer": "192.0.2.3:8285"},
+    ],
+    "counters": {"tx": DIRECTION, "rx": DIRECTION},
+    "repairs": 3,
+    "last_error": None,
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """The document with other members; a__b is the member b of a."""
+    document: dict[str, Any] = json.loads(json.dumps(DOCUMENT))
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        place = document
+        for name in way:
+            place = place[name]
+        place[last] = value
+    return document
+
+
+def test_a_node_at_work() -> None:
+    assert render(DOCUMENT).splitlines() == [
+        "flannelette 0.1.0, ready, up 1 d 2 h",
+        "node     192.0.2.1, by eth0 (10.0.0.1)",
+        "backend  udp, port 8285, native path, threads driver",
+        "tun      flannel0, MTU 1472",
+        "network  10.5.0.0/16",
+        "lease    10.5.1.0/24, expires in 23 h 59 min",
+        "store    etcd, connected, revision 42",
+        "repairs  3",
+        "tx       1,234,567 packets, 987,654,321 bytes",
+        "rx       1,234,567 packets, 987,654,321 bytes",
+        "routes   2",
+        "         10.5.2.0/24 to 192.0.2.2:8285",
+        "         10.5.3.0/24 to 192.0.2.3:8285",
+    ]
+
+
+def test_a_node_that_waits_for_its_network() -> None:
+    nothing = dict.fromkeys(DOCUMENT["node"]) | {"datapath": "c", "driver": "loop"}
+    document = changed(
+        ready=False,
+        node=nothing,
+        network=None,
+        lease=None,
+        routes=[],
+        last_error="no network config at /coreos.com/network/config",
+        store__connected=False,
+        store__error="connection refused",
+        store__resyncs=1,
+        store__skipped=1234,
+    )
+    assert render(document).splitlines()[:8] == [
+        "flannelette 0.1.0, not ready, up 1 d 2 h",
+        "error    no network config at /coreos.com/network/config",
+        "node     not known yet",
+        "network  not known yet",
+        "lease    none yet",
+        "store    etcd, not connected, revision 42, 1 resyncs, 1,234 skipped",
+        "         connection refused",
+        "repairs  3",
+    ]
+
+
+def test_there_may_be_no_store_yet() -> None:
+    assert "store    not open yet" in render(changed(store=None))
+
+
+def test_drops_are_sorted_by_count_and_zeros_hidden() -> None:
+    drops = {"short": 7, "ttl": 0, "no_route": 1000, "checksum": 7}
+    text = render(changed(counters__rx__drops=drops))
+    assert "         dropped: 1,000 no_route, 7 checksum, 7 short" in text.splitlines()
+    assert "ttl" not in text
+    assert text.count("dropped") == 1
+    assert "dropped" not in render(changed(counters__rx__drops={"ttl": 0}))
+
+
+def test_icmp_errors_are_told_when_there_are_any() -> None:
+    document = changed(counters__tx__answers=5, counters__tx__answers_limited=1200)
+    assert "ICMP errors: 5 sent, 1,200 kept back" in render(document)
+    assert "ICMP" not in render(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("left", "text"),
+    [
+        (None, "10.5.1.0/24, permanent"),
+        (0.4, "10.5.1.0/24, expires in 0 s"),
+        (-1.0, "10.5.1.0/24, expired"),
+        (60, "10.5.1.0/24, expires in 1 min 0 s"),
+    ],
+)
+def test_lease(left: float | None, text: str) -> None:
+    assert f"lease    {text}" in render(changed(lease__expires_in=left)).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (0.9, "0 s"),
+        (59.9, "59 s"),
+        (61, "1 min 1 s"),
+        (3600, "1 h 0 min"),
+        (3661, "1 h 1 min"),
+        (90000, "1 d 1 h"),
+        (86400 * 400, "400 d 0 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_every_line_fits_and_steers_no_terminal() -> None:
+    document = changed(
+        last_error="x" * 200 + "\x1b[2J\nroutes 0\r" + "word " * 40,
+        counters__tx__drops={f"a_long_reason_{n}": 2**64 - n for n in range(9)},
+        counters__tx__packets=2**64 - 1,
+        counters__tx__bytes=2**64 - 1,
+        store__error="e" * 81,
+    )
+    text = render(document)
+    assert all(len(line) <= WIDTH and line.isprintable() for line in text.splitlines())
+    assert r"\x1b[2J\nroutes" in text.replace("\n         ", "")
+
+
+@given(st.text())
+def test_printable_is_one_line(text: str) -> None:
+    assert printable(text).isprintable()
+
+
+def test_members_that_we_do_not_know_are_passed_over() -> None:
+    """A newer daemon may say more."""
+    assert render(changed(more=1, node__more=2)) == render(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"routes": None},
+        {"uptime": "12"},
+        {"counters__rx__drops": [1]},
+        {"lease__subnet": 7},
+        {"node": {}},
+    ],
+    ids=str,
+)
+def test_another_shape_is_one_error(change: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match="status is not understood"):
+        render(changed(**change))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(DOCUMENT)), json_values))
+def test_any_document_gives_text_or_one_error(parts: dict[str, Any]) -> None:
+    document = json.loads(json.dumps({**DOCUMENT, **parts}))
+    try:
+        text = render(document)
+    except HostError:
+        return
+    assert text.startswith("flannelette")
