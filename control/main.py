@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ Commands:
 flannelette COMMAND --help says more."""
 
 _LOG_FORMAT = "%(levelname)s %(asctime)s %(message)s"
+_STDOUT = 1
 _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
 
@@ -45,14 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises nothing but what would be a fault of ours."""
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
-        if sys.stdout is not None:  # it is None when the process has none
-            sys.stdout.flush()
+        _flush()
         return code
     except ControlError as error:
         _complain(error)
         return error.exit_code
     except OSError as error:
-        if _nobody_reads():
+        quiet = isinstance(error, BrokenPipeError) and _nobody_reads()
+        _give_up_stdout()
+        if quiet:
             return _PIPE_CLOSED
         _complain(error)
         return 1
@@ -60,16 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _INTERRUPTED
 
 
-def _nobody_reads() -> bool:
-    """Was it stdout that failed, because whoever read it has seen enough?
-
-    What it could not write is given up: Python would try again at its exit."""
-    try:
+def _flush() -> None:
+    if sys.stdout is not None:  # None: the process was started without
         sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return isinstance(error, BrokenPipeError)
-    return False
+
+
+def _nobody_reads() -> bool:
+    """Has the reader of our stdout, a pipe or socket, gone?"""
+    poll = select.poll()
+    poll.register(_STDOUT, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _give_up_stdout() -> None:
+    """Discard what cannot be written: Python would try again at its exit."""
+    try:
+        _flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def _dispatch(argv: list[str]) -> int:

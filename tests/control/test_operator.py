@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flannelette.control import operator
 from flannelette.control.errors import HostError
 from flannelette.control.operator import REQUEST_MAX, ask, serve
+from tests.helpers import uvloops
 from tests.helpers.storerig import eventually
 
 COMMANDS = {"status": lambda: {"ready": True}}
@@ -73,14 +73,17 @@ async def test_a_command_is_answered(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+    "loop", [asyncio.new_event_loop, uvloops.new_event_loop], ids=["asyncio", "uvloop"]
 )
 def test_both_loops_serve(
     path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
     async def body() -> None:
         async with serve(path, COMMANDS):
+            idle, writer = await asyncio.open_unix_connection(path)
             assert await asked(path) == {"ready": True}
+        assert await idle.read() == b""
+        writer.close()
         assert not there(path)
 
     with asyncio.Runner(loop_factory=loop) as runner:
