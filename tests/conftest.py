@@ -1,0 +1,112 @@
+"""What no test may leave behind, and no event loop may hide.
+
+After each test: the same threads, child processes, open files and sockets, and network
+namespaces as before it. No task was left for the loop's end to cancel, and nothing was
+reported to the loop's exception handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.runners
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+PATIENCE = 5.0
+"""Seconds for what ends by itself a moment later: executors, killed programs."""
+
+
+def _threads() -> set[str]:
+    # grpc keeps one thread for each process that ever used it.
+    return {t.name for t in threading.enumerate() if "_poll_wrapper" not in str(t)}
+
+
+def _children() -> set[str]:
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        try:
+            found.add(f"{child.pid} {' '.join(child.cmdline())}")
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _files() -> set[str]:
+    """Sockets, pipes and files by name."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:  # the directory's own descriptor
+            continue
+        if not target.startswith("anon_inode:"):
+            found.add(f"{entry.name} {target}")
+    return found
+
+
+def _namespaces() -> set[str]:
+    try:
+        return {path.name for path in Path("/run/netns").iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+_LOOKS = {
+    "threads": _threads,
+    "processes": _children,
+    "files": _files,
+    "namespaces": _namespaces,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up first and torn down last: fixtures clean up before it looks."""
+    looks = dict(_LOOKS)
+    if request.node.path.name.startswith("test_etcd"):
+        del looks["files"]  # grpc keeps a socket pair for each event loop it has seen
+    before = {what: look() for what, look in looks.items()}
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        left = {what: look() - before[what] for what, look in looks.items()}
+        left = {what: names for what, names in left.items() if names}
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    assert not left, f"left behind: {left}"
+
+
+class _Complaints(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
+@pytest.fixture(autouse=True)
+def loops_end_clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    complaints = _Complaints()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(complaints)
+    cancel = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+    pending: list[str] = []
+
+    def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        pending.extend(str(task) for task in asyncio.all_tasks(loop))
+        cancel(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel)
+    yield
+    logger.removeHandler(complaints)
+    assert not pending, f"tasks left to the end of their loop: {pending}"
+    assert not complaints.texts, complaints.texts
