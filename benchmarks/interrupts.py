@@ -8,18 +8,22 @@ the way, and each has its answer here:
 - An exception in the middle of a change leaves half of it. Inside held() a signal
   waits until the change is done.
 - A second Ctrl-C interrupts the cleanup that the first one began. After the first
-  signal every further one is dropped until release().
+  signal every further one is dropped inside held(), and anywhere for a second: time
+  to get there. (Not for ever, for exceptions get lost, such as in a __del__.)
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+UNWINDING = 1.0
+"""Seconds that a signal gives the program to begin with its cleanup."""
 
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
@@ -31,7 +35,8 @@ class _State:
         self.users = 0
         self.holds = 0
         self.pending: int | None = None
-        self.raised = False
+        self.raised: float | None = None
+        """When the last signal became an exception; monotonic."""
         self.before: dict[int, _Handler] = {}
 
 
@@ -48,7 +53,7 @@ def catch() -> None:
     _state.users += 1
     if _state.users > 1:
         return
-    _state.pending, _state.raised = None, False
+    _state.pending, _state.raised = None, None
     for number in SIGNALS:
         before = signal.getsignal(number)
         if before not in (signal.SIG_IGN, None):
@@ -85,7 +90,9 @@ def held() -> Iterator[None]:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    if _state.raised:
+    if _state.raised is not None and (
+        _state.holds or time.monotonic() < _state.raised + UNWINDING
+    ):
         return
     if _state.holds:
         _state.pending = number
@@ -94,7 +101,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _raise(number: int) -> None:
-    _state.pending, _state.raised = None, True
+    _state.pending, _state.raised = None, time.monotonic()
     before = _state.before.get(number)
     if callable(before):
         before(number, None)  # Python's own for SIGINT, or a test runner's

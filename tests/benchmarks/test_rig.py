@@ -244,10 +244,13 @@ def test_a_signal_at_any_step(
         assert namespaces(MINE) == []
 
 
+@pytest.mark.parametrize("unwinding", [60.0, 0.0])
 def test_a_second_signal_does_not_stop_the_cleanup(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, unwinding: float
 ) -> None:
+    """However late in the cleanup it comes."""
     end = netns.end
+    monkeypatch.setattr(interrupts, "UNWINDING", unwinding)
 
     def interrupted_end(processes: Any, grace: float) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -263,6 +266,20 @@ def test_a_second_signal_does_not_stop_the_cleanup(
             pytest.fail("the signal was lost")
 
     with pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+def test_an_interrupt_that_got_lost_can_be_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with Rig():
+        interrupt()
+        os.kill(os.getpid(), signal.SIGINT)  # too soon: it is being obeyed
+        monkeypatch.setattr(interrupts, "UNWINDING", 0)
         interrupt()
 
 
