@@ -1,0 +1,479 @@
+"""Links through netlink, on real devices in a namespace of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flannelette.tun.device import CLONE_DEVICE, open_tun
+from flannelette.tun.link import Interface, LinkState, Netlink
+from flannelette.tun.netlink import Worker, dump
+from tests.helpers import uvloops
+from tests.helpers.freshnet import in_fresh_net, ip, shown
+from tests.helpers.ns import needs_namespaces
+
+DESIRED = LinkState(
+    name="fl0",
+    address=IPv4Interface("10.5.1.0/32"),
+    mtu=1472,
+    routes=(IPv4Network("10.5.0.0/16"),),
+)
+FRESH = (
+    "link add name fl0 type veth peer name peer0",
+    "link set peer0 up",
+    "link set lo up",
+)
+
+
+def with_netlink(
+    body: Callable[[Netlink], Awaitable[None]], setup: Sequence[str] = FRESH
+) -> None:
+    """Run the body in a fresh namespace, set up by lines of ip(8)."""
+
+    async def run() -> None:
+        ip(*setup)
+        netlink = Netlink()
+        try:
+            await body(netlink)
+        finally:
+            await netlink.close()
+
+    in_fresh_net(run)
+
+
+# ---- what there is -------------------------------------------------------------------
+
+
+@needs_namespaces
+def test_interfaces_with_their_addresses_in_the_order_of_i5() -> None:
+    async def body(netlink: Netlink) -> None:
+        lo, peer, eth = await netlink.interfaces()
+        assert lo == Interface(
+            1, "lo", 65536, True, (), (IPv4Interface("127.0.0.1/8"),)
+        )
+        assert peer == Interface(peer.index, "peer0", 1500, False, ())
+        assert eth == Interface(
+            index=eth.index,
+            name="fl0",
+            mtu=1400,
+            up=True,
+            addresses=(
+                IPv4Interface("10.1.0.1/24"),  # global, permanent, primary
+                IPv4Interface("10.4.0.1/32"),  # the local end, not its peer's
+                IPv4Interface("10.1.0.2/24"),  # secondary
+                IPv4Interface("10.2.0.1/24"),  # dynamic
+                IPv4Interface("169.254.1.1/16"),  # link-local
+            ),
+            unusable=(IPv4Interface("10.3.0.1/24"),),  # deprecated
+        )
+        assert [lo.index, peer.index, eth.index] == sorted(
+            {lo.index, peer.index, eth.index}
+        )
+
+    with_netlink(
+        body,
+        (
+            *FRESH[:1],
+            "link set fl0 mtu 1400 up",
+            "link set lo up",
+            "address add 169.254.1.1/16 dev fl0",
+            "address add 10.3.0.1/24 dev fl0 preferred_lft 0",
+            "address add 10.2.0.1/24 dev fl0 valid_lft 9999 preferred_lft 9999",
+            "address add 10.1.0.1/24 dev fl0",
+            "address add 10.1.0.2/24 dev fl0",
+            "address add 10.4.0.1 peer 10.9.0.1/32 dev fl0",
+            "address add fd00::1/64 dev fl0",
+        ),
+    )
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        ((), None),
+        (("default via 10.1.0.9",), "fl0"),
+        (("default via 10.1.0.9 metric 200", "default dev peer0 metric 100"), "peer0"),
+        (("10.0.0.0/8 dev peer0", "default dev fl0"), "fl0"),
+        (("default dev peer0 table 100",), None),
+        (("blackhole default", "default dev fl0 metric 9"), "fl0"),
+        (("default nexthop dev peer0 nexthop dev fl0",), "peer0"),
+        (("0.0.0.0/1 dev peer0",), None),
+    ],
+)
+def test_the_default_interface_is_the_first_default_routes_i1(
+    routes: Sequence[str], expected: str | None
+) -> None:
+    async def body(netlink: Netlink) -> None:
+        assert await netlink.default_interface() == expected
+
+    up = (*FRESH, "link set fl0 up", "address add 10.1.0.1/24 dev fl0")
+    with_netlink(body, (*up, *(f"route add {route}" for route in routes)))
+
+
+# ---- how it should be ----------------------------------------------------------------
+
+
+def assert_as_desired() -> None:
+    """U4, as iproute2 sees it."""
+    (link,) = shown("link show fl0")
+    assert link["mtu"] == 1472
+    assert "UP" in link["flags"]
+    assert link["inet6_addr_gen_mode"] == "none"
+    (device,) = shown("address show dev fl0")
+    (address,) = [a for a in device["addr_info"] if a["family"] == "inet"]
+    assert (address["local"], address["prefixlen"]) == ("10.5.1.0", 32)
+    assert address["scope"] == "global"
+    (route,) = shown("route show 10.5.0.0/16 scope global")
+    assert route["dev"] == "fl0"
+    assert {"prefsrc", "metric", "gateway"}.isdisjoint(route)
+    assert route["protocol"] == "boot"
+
+
+@needs_namespaces
+def test_a_fresh_device_is_brought_to_its_desired_state_u4() -> None:
+    async def body(netlink: Netlink) -> None:
+        assert await netlink.reconcile(DESIRED) == [
+            "MTU changed from 1500 to 1472",
+            "IPv6 address generation switched off",
+            "packets from our own address let in",
+            "address 10.5.1.0/32 added",
+            "link brought up",
+            "route 10.5.0.0/16 added",
+        ]
+        assert_as_desired()
+        (device,) = shown("address show dev fl0")
+        assert [a["local"] for a in device["addr_info"]] == ["10.5.1.0"]  # no fe80::
+        assert await netlink.reconcile(DESIRED) == []
+
+    with_netlink(body)
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("drift", "repairs"),
+    [
+        ("link set fl0 mtu 9000", ["MTU changed from 9000 to 1472"]),
+        ("link set fl0 down", ["link brought up", "route 10.5.0.0/16 added"]),
+        (
+            "address flush dev fl0",
+            ["address 10.5.1.0/32 added", "route 10.5.0.0/16 added"],
+        ),
+        ("address add 10.7.0.1/24 dev fl0", ["address 10.7.0.1/24 removed"]),
+        ("address add 10.5.1.0/24 dev fl0", ["address 10.5.1.0/24 removed"]),
+        (
+            "address add 10.7.0.1 peer 10.8.0.1/32 dev fl0",
+            ["address 10.7.0.1/32 removed"],
+        ),
+        (
+            "address add 10.7.0.1/24 dev fl0\naddress add 10.7.0.2/24 dev fl0",
+            ["address 10.7.0.1/24 removed", "address 10.7.0.2/24 removed"],
+        ),
+        ("route del 10.5.0.0/16", ["route 10.5.0.0/16 added"]),
+        (
+            "route replace 10.5.0.0/16 dev fl0 scope link",
+            ["wrong route 10.5.0.0/16 removed", "route 10.5.0.0/16 added"],
+        ),
+        (
+            "route replace 10.5.0.0/16 dev fl0 scope global src 10.5.1.0",
+            ["wrong route 10.5.0.0/16 removed", "route 10.5.0.0/16 added"],
+        ),
+        (
+            "route replace 10.5.0.0/16 dev fl0 scope global mtu 576",
+            ["wrong route 10.5.0.0/16 removed", "route 10.5.0.0/16 added"],
+        ),
+        (
+            "route replace 10.5.0.0/16 via 10.9.9.9 dev fl0 onlink",
+            ["wrong route 10.5.0.0/16 removed", "route 10.5.0.0/16 added"],
+        ),
+        (
+            "link set fl0 addrgenmode eui64",
+            ["IPv6 address generation switched off"],
+        ),
+    ],
+)
+def test_drift_is_repaired_and_named(drift: str, repairs: list[str]) -> None:
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile(DESIRED)
+        ip(*drift.splitlines())
+        assert await netlink.reconcile(DESIRED) == repairs
+        assert_as_desired()
+        assert await netlink.reconcile(DESIRED) == []
+
+    with_netlink(body)
+
+
+def accept_local(value: str | None = None) -> str:
+    setting = Path("/proc/sys/net/ipv4/conf/fl0/accept_local")
+    if value is not None:
+        setting.write_text(value)
+    return setting.read_text().strip()
+
+
+@needs_namespaces
+def test_our_own_icmp_errors_are_let_in_again() -> None:
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile(DESIRED)
+        assert accept_local() == "1"
+        accept_local("0")
+        repairs = await netlink.reconcile(DESIRED)
+        assert repairs == ["packets from our own address let in"]
+        assert accept_local() == "1"
+
+    with_netlink(body)
+
+
+@needs_namespaces
+def test_another_lease_moves_the_address() -> None:
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile(DESIRED)
+        moved = LinkState(
+            "fl0", IPv4Interface("10.5.9.0/32"), 1472, (IPv4Network("10.5.0.0/16"),)
+        )
+        assert await netlink.reconcile(moved) == [
+            "address 10.5.9.0/32 added",
+            "address 10.5.1.0/32 removed",
+        ]
+        assert await netlink.reconcile(moved) == []
+
+    with_netlink(body)
+
+
+@needs_namespaces
+def test_what_others_have_added_stays() -> None:
+    foreign = (
+        "route add 10.99.0.0/16 dev fl0",
+        "route add 10.5.0.0/16 dev fl0 metric 7",
+        "route add 10.5.0.0/16 dev peer0 metric 8",
+        "route add 10.5.0.0/17 dev peer0",
+        "route add 10.5.0.0/16 dev peer0 table 100",
+        "address add fd00::5/64 dev fl0",
+    )
+
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile(DESIRED)
+        ip(*foreign)
+        before = shown("route show table all"), shown("address show")
+        assert await netlink.reconcile(DESIRED) == []
+        assert (shown("route show table all"), shown("address show")) == before
+
+    with_netlink(body)
+
+
+@needs_namespaces
+def test_another_devices_route_is_not_taken() -> None:
+    async def body(netlink: Netlink) -> None:
+        ip("route add 10.5.0.0/16 dev peer0")
+        with pytest.raises(FileExistsError) as caught:
+            await netlink.reconcile(DESIRED)
+        assert caught.value.__notes__ == [
+            "while adding the route 10.5.0.0/16",
+            "another device has it: peer0",
+        ]
+        (route,) = shown("route show 10.5.0.0/16")
+        assert route["dev"] == "peer0"
+        ip("route del 10.5.0.0/16 dev peer0")
+        assert await netlink.reconcile(DESIRED) == ["route 10.5.0.0/16 added"]
+
+    with_netlink(body)
+
+
+@needs_namespaces
+def test_a_device_that_is_gone_is_enodev() -> None:
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile(DESIRED)
+        ip("link del fl0")
+        with pytest.raises(OSError, match="No such device") as caught:
+            await netlink.reconcile(DESIRED)
+        assert caught.value.errno == errno.ENODEV
+        assert caught.value.__notes__ == ["while looking at the device fl0"]
+        ip(*FRESH[:1])
+        assert "link brought up" in await netlink.reconcile(DESIRED)
+
+    with_netlink(body)
+
+
+@needs_namespaces
+def test_a_refusal_says_what_was_tried() -> None:
+    async def body(netlink: Netlink) -> None:
+        wrong = LinkState("fl0", DESIRED.address, 10_000_000, ())
+        with pytest.raises(OSError, match="Invalid argument") as caught:
+            await netlink.reconcile(wrong)
+        assert caught.value.errno == errno.EINVAL
+        assert caught.value.__notes__ == ["while setting the MTU of fl0 to 10000000"]
+
+    with_netlink(body)
+
+
+@needs_namespaces
+@pytest.mark.skipif(not Path(CLONE_DEVICE).exists(), reason=f"no {CLONE_DEVICE}")
+@pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloops.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_a_tun_device_under_both_loops(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def body() -> None:
+        tun = open_tun()
+        netlink = Netlink()
+        try:
+            desired = LinkState(tun.name, DESIRED.address, 1472, DESIRED.routes)
+            assert "link brought up" in await netlink.reconcile(desired)
+            assert await netlink.reconcile(desired) == []
+            (device,) = shown(f"address show dev {tun.name}")
+            assert [a["family"] for a in device["addr_info"]] == ["inet"]
+            lo, found = await netlink.interfaces()
+            assert found == Interface(
+                found.index, tun.name, 1472, True, (DESIRED.address,)
+            )
+            assert not lo.up
+        finally:
+            await netlink.close()
+            tun.close()
+
+    in_fresh_net(body, loop)
+
+
+# ---- the worker ----------------------------------------------------------------------
+
+
+@needs_namespaces
+def test_the_kernel_picks_what_a_dump_asks_for() -> None:
+    """A machine may have 100 000 routes: they must not all come up here."""
+
+    def routes(ip: Any, **criteria: Any) -> list[Any]:
+        return dump(ip.route, family=2, **criteria)
+
+    async def run() -> None:
+        ip(*FRESH, "link set fl0 up", "address add 10.1.0.1/24 dev fl0")
+        ip(*(f"route add 10.9.{n}.0/24 dev peer0" for n in range(50)))
+        worker = Worker()
+        try:
+            (link,) = await worker.call(lambda ip: ip.link("get", ifname="fl0"))
+            index = link["index"]
+            assert len(await worker.call(routes)) > 50
+            there = await worker.call(lambda ip: routes(ip, table=254, oif=index))
+            assert [route.get("dst") for route in there] == ["10.1.0.0"]
+            (address,) = await worker.call(
+                lambda ip: dump(ip.addr, family=2, index=index)
+            )
+            assert address.get("local") == "10.1.0.1"
+        finally:
+            await worker.close()
+
+    in_fresh_net(run)
+
+
+async def test_closing_ends_the_thread_and_the_socket() -> None:
+    def look() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    before = look()
+    netlink = Netlink()
+    await netlink.interfaces()
+    assert look() > before
+    await netlink.close()
+    assert look() == before
+
+
+async def test_closing_what_was_never_used() -> None:
+    await Netlink().close()
+
+
+async def test_failures_leave_no_descriptors() -> None:
+    worker = Worker()
+    try:
+        await worker.call(lambda ip: ip.link("get", index=1))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with pytest.raises(ZeroDivisionError):
+                await worker.call(lambda ip: 1 / 0)
+            await worker.call(lambda ip: ip.link("get", index=1))
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        await worker.close()
+
+
+async def test_a_failed_socket_is_replaced() -> None:
+    """After ENOBUFS pyroute2's socket answers nothing but ENOBUFS."""
+
+    def fail(ip: Any) -> None:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    worker = Worker()
+    try:
+        first = await worker.call(lambda ip: ip)
+        assert await worker.call(lambda ip: ip) is first
+        with pytest.raises(OSError, match="No buffer space"):
+            await worker.call(fail)
+        assert await worker.call(lambda ip: ip) is not first
+    finally:
+        await worker.close()
+
+
+async def test_a_cancelled_call_does_not_disturb_the_next() -> None:
+    worker = Worker()
+    started, go_on = threading.Event(), threading.Event()
+
+    def slow(ip: Any) -> None:
+        started.set()
+        assert go_on.wait(5)
+
+    try:
+        call = asyncio.create_task(worker.call(slow))
+        assert await asyncio.to_thread(started.wait, 5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        go_on.set()
+        (link,) = await worker.call(lambda ip: ip.link("get", index=1))
+        assert link.get("ifname") == "lo"
+    finally:
+        await worker.close()
+
+
+async def test_calls_are_made_one_at_a_time() -> None:
+    running: list[int] = []
+
+    def one(ip: Any) -> int:
+        running.append(1)
+        ip.link("get", index=1)
+        count = len(running)
+        running.pop()
+        return count
+
+    worker = Worker()
+    try:
+        counts = await asyncio.gather(*(worker.call(one) for _ in range(20)))
+    finally:
+        await worker.close()
+    assert counts == [1] * 20
+
+
+def entry(interrupted: bool) -> dict[str, Any]:
+    return {"header": {"flags": 0x12 if interrupted else 0x02}}
+
+
+def test_an_interrupted_dump_is_asked_for_again() -> None:
+    answers = [[entry(False), entry(True)], [entry(True)], [entry(False)], []]
+
+    def call(command: str, **criteria: Any) -> Sequence[Any]:
+        assert command == "dump"
+        assert criteria["index"] == 3
+        return answers.pop(0)
+
+    assert dump(call, index=3) == [entry(False)]
+    assert answers == [[]]
+
+
+def test_a_dump_that_is_always_interrupted_is_an_error() -> None:
+    with pytest.raises(BlockingIOError, match="do not stop changing"):
+        dump(lambda command, **criteria: [entry(True)])
