@@ -67,7 +67,8 @@ class Passage:
 
 def main(argv: list[str]) -> int:
     """Run the demo; the exit code: 0, 1 when it failed, 2 for wrong flags, 130 when
-    interrupted. SIGTERM and SIGHUP end in SystemExit, after the cleanup."""
+    interrupted. SIGTERM and SIGHUP end in SystemExit, after the cleanup. Raises
+    BrokenPipeError when nobody reads."""
     try:
         options = parse(argv)
     except goflags.HelpWanted:
@@ -82,6 +83,8 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         screen.say("\ninterrupted; all is removed")
         return 130
+    except BrokenPipeError:
+        raise  # the command line knows what to do when nobody reads stdout
     except (RigError, TrafficError, ControlError, OSError) as error:
         return _fail(error, 1)
     finally:

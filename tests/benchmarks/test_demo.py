@@ -289,6 +289,14 @@ def test_on_a_terminal_it_has_colour_and_ctrl_c_works(start: Start) -> None:
     assert b"failed" not in seen
 
 
+def test_when_nobody_reads_it_ends_quietly(start: Start) -> None:
+    line = f"{shlex.join(COMMAND)} | head -1; exit ${{PIPESTATUS[0]}}"
+    run = start(command=["bash", "-c", line])
+    assert run.end() == 128 + signal.SIGPIPE
+    assert run.err == ""
+    assert run.out.count("\n") == 1
+
+
 def test_a_daemon_that_dies_is_said(start: Start) -> None:
     run = start("--keep")
     run.said("flannelette status")
