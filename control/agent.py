@@ -16,7 +16,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 
 from flannelette.control import interface, operator, report, subnetfile
@@ -27,7 +27,7 @@ from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node, Plan
-from flannelette.control.store import Store
+from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
 from flannelette.dataplane.forwarder import Forwarder
 from flannelette.dataplane.underlay import open_underlay
@@ -76,6 +76,16 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+@contextmanager
+def _signal_handler(number: int, handler: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(number)
+
+
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
@@ -96,6 +106,8 @@ class Agent:
             external = await self._choose_interface(netlink)
             store = self._store = open_store(config, external.public_ip)
             stack.push_async_callback(store.close)
+            if isinstance(store, Reloadable):
+                stack.enter_context(_signal_handler(signal.SIGHUP, store.reload))
             commands = {"status": self._report}
             await stack.enter_async_context(
                 operator.serve(config.operator_socket, commands)

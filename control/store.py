@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flannelette.control.lease import Event, Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
@@ -82,6 +82,14 @@ class Store(Protocol):
         """End all calls (StoreUnavailable) and watches (their iteration ends).
 
         The lease stays (E23)."""
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """A store that can be told to look at its source again (SIGHUP)."""
+
+    def reload(self) -> None:
+        """Do it now; what is wrong is logged and not used."""
 
 
 class Skipped:
