@@ -11,6 +11,7 @@ import asyncio
 import asyncio.runners
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -52,10 +53,20 @@ def _files() -> set[str]:
 
 
 def _namespaces() -> set[str]:
+    """Of rigs, but not of those that a live program outside these tests has up."""
     try:
-        return {path.name for path in Path("/run/netns").iterdir()}
+        names = {path.name for path in Path("/run/netns").iterdir()}
     except FileNotFoundError:
         return set()
+    return {name for name in names if not _somebody_elses(name)}
+
+
+def _somebody_elses(name: str) -> bool:
+    match = re.match(r"fl[a-z]*(\d+)", name)
+    if match is None or not psutil.pid_exists(int(match[1])):
+        return False
+    ours = {process.pid for process in psutil.Process().children(recursive=True)}
+    return int(match[1]) not in ours | {os.getpid()}
 
 
 _LOOKS = {
