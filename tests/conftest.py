@@ -19,6 +19,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
+
+# libuv makes one pipe for a process, with its first loop, and keeps it.
+uvloop.new_event_loop().close()
 
 PATIENCE = 5.0
 """Seconds for what ends by itself a moment later: executors, killed programs."""
