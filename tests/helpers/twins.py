@@ -18,9 +18,11 @@ def both(mtu: int = MTU) -> Iterator[list[Path]]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         config = PathConfig(-1, sock.fileno(), -1, mtu, int(TUN_ADDRESS))
         paths = [open_path("native", config), open_path("python", config)]
-        yield paths
-        for path in paths:
-            path.close()
+        try:
+            yield paths
+        finally:
+            for path in paths:
+                path.close()
 
 
 def datagrams(bursts: Sequence[Burst]) -> list[Datagram]:
