@@ -7,10 +7,11 @@ import errno
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from flannelette.encap import ip
 from flannelette.encap.drop import Drop
 from flannelette.native.api import Burst, Counters, Direction, Route
 from tests.helpers.bench import bench, drain
-from tests.helpers.packets import MTU, frames, packet, routes
+from tests.helpers.packets import MTU, ROUTE, frames, packet, routes
 from tests.helpers.twins import both, datagrams
 
 route_changes = st.lists(
@@ -64,6 +65,24 @@ def test_answers_are_limited_alike(turns: list[tuple[int, int]]) -> None:
             batch = [packet(destination="10.9.9.9")] * count
             assert native.wrap(batch, now) == python.wrap(batch, now)
         assert native.counters(Direction.TX) == python.counters(Direction.TX)
+
+
+@pytest.mark.parametrize("fragment", [0, ip.DONT_FRAGMENT])
+def test_the_mtu_is_the_most_that_passes(fragment: int) -> None:
+    """One byte more is dropped, and answered only if it must not be fragmented."""
+    for size, passes in ((MTU, True), (MTU + 1, False)):
+        frame = packet(payload=bytes(size - 20), fragment=fragment)
+        with both() as paths:
+            for path in paths:
+                path.set_routes([ROUTE])
+                bursts, answers = path.wrap([frame], 0)
+                assert len(bursts) == passes
+                answered = fragment and not passes
+                assert [answer[20:22] for answer in answers] == [b"\3\4"] * bool(
+                    answered
+                )
+                drops = path.counters(Direction.TX).drops
+                assert drops[Drop.OVERSIZE] == sum(drops) == (not passes)
 
 
 def test_refused_routes_are_refused_by_both() -> None:
