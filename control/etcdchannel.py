@@ -182,12 +182,12 @@ class EtcdChannel:
         if answer.compact_revision:
             raise ContinuityLost("the history since was compacted")
         if answer.canceled:
-            reason = answer.cancel_reason or "the watch was cancelled"
-            if "permission denied" not in reason:
-                raise StoreUnavailable(reason)
-            # etcd 3.4 says so of a stale token as well.
+            # Often for the token, and not always in so many words.
             self._servers.forget_token()
-            raise self._servers.refused("permission denied")
+            reason = answer.cancel_reason.rpartition("desc = ")[2]
+            if "permission denied" in reason:
+                raise self._servers.refused(reason)
+            raise StoreUnavailable(f"the watch was cancelled: {reason}")
         return answer
 
 

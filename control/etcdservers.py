@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -62,6 +63,11 @@ _REFUSALS = {
     grpc.StatusCode.UNIMPLEMENTED,
 }
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "auth store is old")
+_MEANINGS = (
+    # Of what gRPC says of TLS.
+    ("TSI_DATA_CORRUPTED", "the server seems to refuse our client certificate"),
+    ("Handshake read failed", "the server seems not to speak TLS"),
+)
 _LATE = "no answer in time"
 _AUTH_IS_OFF = "authentication is not enabled"
 
@@ -119,7 +125,7 @@ class Servers:
 
     async def call(self, method: Method, request: Any, again: bool = True) -> Any:
         """The answer; with `again`, tried until the budget is used up."""
-        failures: dict[str, StoreUnavailable] = {}
+        failures: dict[str, str] = {}
         try:
             async with self.wait(BUDGET):
                 while True:
@@ -132,9 +138,9 @@ class Servers:
                             raise
                         if server.address in failures:
                             await asyncio.sleep(PAUSE)
-                        failures[server.address] = error
+                        failures[server.address] = str(error)
         except TimeoutError:
-            reasons = "; ".join(str(error) for error in failures.values())
+            reasons = "; ".join(failures.values())
             self.answered, self.error = False, reasons or "etcd does not answer"
             raise StoreUnavailable(self.error) from None
         except StoreError as error:
@@ -190,10 +196,11 @@ class Servers:
         if self._settings.username:
             self._token = None
 
-    def refused(self, text: str) -> StoreError:
+    def refused(self, reason: str) -> StoreError:
         """What to raise when etcd refuses."""
         user, prefix = self._settings.username, self._settings.prefix
-        return StoreError(f"etcd refuses: {text} (user={user!r} prefix={prefix!r})")
+        reason = reason.removeprefix("etcdserver: ")
+        return StoreError(f"etcd refuses: {reason} (user={user!r} prefix={prefix!r})")
 
     async def close(self) -> None:
         """End all calls and streams; they raise StoreUnavailable."""
@@ -255,7 +262,8 @@ class Servers:
             if error.code() in _REFUSALS:
                 raise self.refused(_details(error)) from None
             self._rotate(server)
-            raise StoreUnavailable(f"{server.address}: {_details(error)}") from None
+            reason = _details(error).replace(f"ipv4:{server.address}: ", "")
+            raise StoreUnavailable(f"{server.address}: {reason}") from None
         except (StoreUnavailable, TimeoutError) as error:
             self._rotate(server)
             raise StoreUnavailable(f"{server.address}: {error or _LATE}") from None
@@ -281,4 +289,8 @@ def _details(error: grpc.aio.AioRpcError) -> str:
         return _LATE
     text = " ".join((error.details() or error.code().name).split())
     text = text.rpartition("last error: ")[2]
-    return text.removeprefix("UNKNOWN: ").removeprefix("etcdserver: ")[:300]
+    text = re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)
+    for sign, meaning in _MEANINGS:
+        if sign in text:
+            text = f"{meaning} ({text})"
+    return text[:300]

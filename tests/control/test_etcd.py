@@ -18,7 +18,14 @@ from flannelette.control.etcd import TRIES, EtcdStore
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL
-from tests.helpers.etcd import Client, Etcd, Stored, require_etcd, running_etcd
+from tests.helpers.etcd import (
+    Client,
+    Etcd,
+    Stored,
+    collected as collected,
+    require_etcd,
+    running_etcd,
+)
 from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (
     CONFIG,

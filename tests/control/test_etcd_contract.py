@@ -10,7 +10,13 @@ import pytest
 from flannelette.control.etcd import EtcdStore
 from flannelette.control.store import Store
 from tests.control.store_contract import StoreContract
-from tests.helpers.etcd import Client, Etcd, require_etcd, running_etcd
+from tests.helpers.etcd import (
+    Client,
+    Etcd,
+    collected as collected,
+    require_etcd,
+    running_etcd,
+)
 from tests.helpers.storerig import Entry, Rig
 
 require_etcd()

@@ -9,7 +9,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import count, islice
@@ -33,6 +33,7 @@ from flannelette.control.lease import Added, Removed
 from tests.helpers.etcd import (
     Client,
     Etcd,
+    collected as collected,
     require_etcd,
     running_cluster,
     running_etcd,
@@ -227,8 +228,10 @@ class Break:
             yield await anext(answers)
             await self._broken.wait()
             raise Lost
-        async for answer in self.second(answers) if number == 1 else answers:
-            yield answer
+        hook = self.second if number == 1 else untouched
+        async with aclosing(hook(answers)) as seen:
+            async for answer in seen:
+                yield answer
 
 
 async def test_a_cut_right_after_created_loses_nothing(

@@ -8,7 +8,8 @@ async with EtcdProxy(etcd) as proxy:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Self
 
 import grpc
@@ -20,7 +21,7 @@ from tests.helpers.etcd import Etcd
 
 Hook = Callable[[str], Awaitable[None]]
 """Called with a method's name, such as Txn; raises Lost to break the call."""
-Answers = AsyncIterator[Any]
+Answers = AsyncGenerator[Any, None]
 
 
 class Lost(Exception):
@@ -107,7 +108,7 @@ class EtcdProxy(grpc.GenericRpcHandler):
         await self.after(name)
         return answer
 
-    async def _watch(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
+    async def _watch(self, _: Any, context: Any) -> AsyncIterator[bytes]:
         self.metadata = list(context.invocation_metadata())
         self.calls.append("Watch")
         await self.before("Watch")
@@ -115,19 +116,24 @@ class EtcdProxy(grpc.GenericRpcHandler):
             metadata=_token(context)
         )
 
+        # Their iterators are generators that gRPC does not close; hence read().
         async def forward() -> None:
-            async for request in requests:
+            while (request := await context.read()) is not grpc.aio.EOF:
                 await call.write(request)
 
         forwarding = asyncio.create_task(forward())
 
         async def answers() -> Answers:
-            async for answer in call:
+            while (answer := await call.read()) is not grpc.aio.EOF:
                 yield rpc.WatchResponse.FromString(answer)
 
         try:
-            async for answer in self.watch(answers()):
-                yield answer.SerializeToString()
+            async with (
+                aclosing(answers()) as given,
+                aclosing(self.watch(given)) as seen,
+            ):
+                async for answer in seen:
+                    yield answer.SerializeToString()
         except Lost:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection lost")
         finally:
