@@ -11,13 +11,13 @@ import stat
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from flannelette.control import localstore
+from flannelette.control import localdb, localstore
 from flannelette.control.errors import (
     LeaseLost,
     NetworkConfigError,
@@ -25,7 +25,7 @@ from flannelette.control.errors import (
     StoreUnavailable,
 )
 from flannelette.control.lease import Removed, Snapshot
-from flannelette.control.localdb import APPLICATION_ID, HISTORY
+from flannelette.control.localdb import APPLICATION_ID, HISTORY, LocalDB
 from flannelette.control.localstore import LocalStore
 from tests.control.store_contract import (
     DEADLINE,
@@ -365,8 +365,20 @@ async def test_a_deleted_file_is_made_again(
 
 
 async def test_a_watch_survives_a_broken_file_and_says_so_once(
-    rig: LocalRig, store: LocalStore, caplog: pytest.LogCaptureFixture
+    rig: LocalRig,
+    store: LocalStore,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    looks = 0
+    connection = LocalDB.connection
+
+    def counted(self: LocalDB) -> sqlite3.Connection:
+        nonlocal looks
+        looks += 1
+        return connection(self)
+
+    monkeypatch.setattr(LocalDB, "connection", counted)
     caplog.set_level(logging.INFO)
     lease = await acquire(store, IPS[0])
     async with watching(store) as watcher:
@@ -377,8 +389,9 @@ async def test_a_watch_survives_a_broken_file_and_says_so_once(
         broken.write_bytes(b"garbage" * 1000)
         broken.rename(rig.path)
         await eventually(lambda: not store.status().connected)
-        looks = store.status()
-        assert "not a database" in (looks.error or "")
+        assert "not a database" in (store.status().error or "")
+        looks = 0
+        await eventually(lambda: looks > 5)
         with pytest.raises(StoreUnavailable):
             await store.renew(lease)
         whole.rename(rig.path)
@@ -396,6 +409,7 @@ IN_A_SMALL_TMPFS = (
 
 FULL = """
 import asyncio, subprocess, sys
+from contextlib import suppress
 from flannelette.control.errors import StoreUnavailable
 from flannelette.control.localstore import LocalStore
 from tests.control.store_contract import CONFIG, IPS, acquire
@@ -424,6 +438,13 @@ async def main(folder):
     await store.renew(lease)
     await store.close()
 
+    with open(folder + "/filler", "wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    store = LocalStore(folder + "/other.db", busy_timeout=0.1)
+    await fails(acquire(store, IPS[0]))
+    await store.close()
+
 asyncio.run(main(sys.argv[1]))
 """
 
@@ -440,12 +461,85 @@ async def test_a_full_and_a_read_only_disk_are_outages(tmp_path: Path) -> None:
     )
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
-    full, readonly = out.decode().splitlines()
+    full, readonly, full_at_once = out.decode().splitlines()
     assert full == f"local store {tmp_path}/store.db: database or disk is full"
     assert readonly.startswith(f"local store {tmp_path}/store.db: ")
+    assert full_at_once == f"local store {tmp_path}/other.db: database or disk is full"
+
+
+async def test_what_fails_leaves_no_trace(rig: LocalRig, store: LocalStore) -> None:
+    """To take a new subnet and to give up the old one is one step, or none."""
+    await rig.put(b"10.3.9.0-24", attrs_of(IPS[0]).encode(), ttl=3600)
+    rig.execute(
+        "CREATE TRIGGER veto BEFORE INSERT ON lease BEGIN SELECT RAISE(ABORT, 'veto');"
+        " END"
+    )
+    with pytest.raises(StoreError, match="veto"):
+        await acquire(store, IPS[0])
+    assert await rig.get(b"10.3.9.0-24") is not None
+    rig.execute("DROP TRIGGER veto")
+    await acquire(store, IPS[0])
+    assert await rig.get(b"10.3.9.0-24") is None
+
+
+@pytest.fixture
+def writer(
+    rig: LocalRig, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[sqlite3.Connection]:
+    """Begins to write at the worst moment: just before the file is put in WAL mode.
+
+    SQLite waits for readers then, but gives up at once for a writer."""
+    real = localdb.writing
+
+    @contextmanager
+    def writing(db: sqlite3.Connection) -> Iterator[None]:
+        with real(db):
+            yield
+        other.execute("BEGIN IMMEDIATE")
+
+    with closing(
+        sqlite3.connect(rig.path, isolation_level=None, check_same_thread=False)
+    ) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        monkeypatch.setattr(localdb, "writing", writing)
+        yield other
+
+
+async def test_opening_waits_for_one_who_writes(
+    rig: LocalRig, writer: sqlite3.Connection
+) -> None:
+    store = LocalStore(rig.path, busy_timeout=DEADLINE)
+    call = asyncio.create_task(acquire(store, IPS[0]))
+    await eventually(lambda: writer.in_transaction)
+    await asyncio.wait([call], timeout=0.1)
+    writer.execute("COMMIT")
+    await call
+    await store.close()
+
+
+async def test_opening_does_not_wait_for_ever(
+    rig: LocalRig, writer: sqlite3.Connection
+) -> None:
+    store = LocalStore(rig.path, busy_timeout=0.1)
+    with pytest.raises(StoreUnavailable, match="locked"):
+        await acquire(store, IPS[0])
+    await store.close()
 
 
 # Ends.
+
+
+async def test_close_does_not_wait_for_the_next_look(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(localstore, "POLL", 1e6)
+    events = store.watch()
+    await anext(events)
+    async with asyncio.timeout(DEADLINE):
+        ended = asyncio.create_task(anext(events, None))
+        await asyncio.sleep(0)
+        await store.close()
+        assert await ended is None
 
 
 async def test_a_cancelled_call_leaves_the_store_usable(store: LocalStore) -> None:

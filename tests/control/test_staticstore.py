@@ -20,6 +20,7 @@ from flannelette.control.lease import Lease, LeaseAttrs, Snapshot
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.staticstore import StaticFile, StaticStore
 from tests.control.store_contract import (
+    DEADLINE,
     IPS,
     ReadContract,
     ReadRig,
@@ -320,6 +321,47 @@ async def test_a_file_replaced_by_a_rename_is_seen(
         assert subnets(await watcher.next()) == ALL - {"10.5.3.0/24"} | {"10.5.9.0/24"}
 
 
+async def test_a_file_rewritten_with_its_old_time_is_seen(
+    path: Path, store: StaticStore
+) -> None:
+    def rewrite() -> None:
+        times = path.stat()
+        path.write_text(GOOD.replace("10.5.3.0", "10.5.9.0"))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    async with watching(store) as watcher:
+        await watcher.snapshot()
+        rewrite()
+        assert subnets(await watcher.next()) == ALL - {"10.5.3.0/24"} | {"10.5.9.0/24"}
+
+
+async def test_a_link_to_another_file_is_seen(tmp_path: Path) -> None:
+    """Even if both files were made in the same tick of the clock."""
+    link, old, new = tmp_path / "link", tmp_path / "old", tmp_path / "new"
+
+    def make() -> None:
+        for _ in range(100):
+            old.unlink(missing_ok=True)  # a new file's time is a coarse one
+            new.unlink(missing_ok=True)
+            old.write_text(GOOD)
+            new.write_text(GOOD.replace("10.5.3.0", "10.5.9.0"))
+            if old.stat().st_ctime_ns == new.stat().st_ctime_ns:
+                break
+        link.symlink_to(old)
+
+    def switch() -> None:
+        link.unlink()
+        link.symlink_to(new)
+
+    make()
+    store = StaticStore(link)
+    async with watching(store) as watcher:
+        await watcher.snapshot()
+        switch()
+        assert subnets(await watcher.next()) == ALL - {"10.5.3.0/24"} | {"10.5.9.0/24"}
+    await store.close()
+
+
 async def test_reload_does_not_wait_for_a_look(
     write: Write, store: StaticStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +372,19 @@ async def test_reload_does_not_wait_for_a_look(
         write(NETWORK)
         store.reload()
         assert await one.next() == await two.next() == Snapshot(())
+
+
+async def test_close_does_not_wait_for_a_look(
+    store: StaticStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staticstore, "POLL", 1e6)
+    events = store.watch()
+    await anext(events)
+    async with asyncio.timeout(DEADLINE):
+        ended = asyncio.create_task(anext(events, None))
+        await asyncio.sleep(0)
+        await store.close()
+        assert await ended is None
 
 
 async def test_a_half_written_file_is_left_alone(
