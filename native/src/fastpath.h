@@ -43,7 +43,7 @@ uint16_t checksum(const uint8_t *data, size_t length);
 /* Check a header. -1 if it is sound, else the fp_drop that says why not. */
 int ipv4_parse(const uint8_t *packet, uint32_t length, struct ipv4 *ip);
 
-/* One hop less, the checksum adjusted (RFC 1624). The TTL must be above 0. */
+/* One hop less, the checksum adjusted. The TTL must be above 0. */
 void ipv4_take_hop(uint8_t *packet);
 
 /* ---- icmp.c: destination unreachable ------------------------------------------- */

@@ -38,11 +38,9 @@ int ipv4_parse(const uint8_t *packet, uint32_t length, struct ipv4 *ip)
 
 void ipv4_take_hop(uint8_t *packet)
 {
-    /* The word at 8 is TTL and protocol: it loses 0x0100. HC' = ~(~HC + ~m + m'). */
-    uint32_t before = load16(packet + 8), after = before - 0x100;
-    uint32_t sum = (uint16_t)~load16(packet + 10) + (uint16_t)~before + after;
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
+    /* The word of the TTL loses 0x0100, so its complement's sum gains it, end around
+     * (RFC 1141). 0xffff is the other zero, which a sum over a header never gives. */
+    uint32_t sum = load16(packet + 10) + 0x100u;
     packet[8]--;
-    store16(packet + 10, (uint16_t)~sum);
+    store16(packet + 10, (uint16_t)(sum + (sum >= 0xffff)));
 }
