@@ -138,9 +138,10 @@ class Node:
                     await self._repair(self.tun_name)
                 self.error, pause = None, RECONCILE
             except OSError as error:
-                said, self.error = self.error, f"the link cannot be repaired: {error}"
-                if said != self.error:
-                    log.error("%s", self.error)
+                why = "; ".join([str(error), *getattr(error, "__notes__", ())])
+                if why != self.error:
+                    log.error("the link cannot be repaired: error=%s", why)
+                self.error = why
                 pause = REOPEN_RETRY
 
     async def _repair(self, name: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from importlib.metadata import version
 from ipaddress import IPv4Address
 from typing import Any
 
 from flannelette.control.backend import TYPE
-from flannelette.control.config import Config
+from flannelette.control.config import Config, version
 from flannelette.control.node import Node, Plan
 from flannelette.control.store import Store
 from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Drop, Forwarder
@@ -26,7 +25,7 @@ def document(
     """All that an operator may want to know, ready for JSON. What is not known yet is
     null; seconds are floats."""
     return {
-        "version": version("flannelette"),
+        "version": version(),
         "ready": node is not None,
         "uptime": uptime,
         "node": {
