@@ -11,8 +11,9 @@ import stat
 import sys
 import time
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -175,21 +176,29 @@ def script(text: str, *args: object, prefix: tuple[str, ...] = ()) -> list[str]:
     return [*prefix, sys.executable, "-c", text, *map(str, args)]
 
 
-async def test_processes_that_make_the_file_at_once_all_differ(path: Path) -> None:
-    """Nobody has made the file yet: each may be the one that does."""
+async def acquire_in_processes(path: Path, ips: Sequence[str]) -> set[IPv4Network]:
     processes = [
         await asyncio.create_subprocess_exec(
             *script(ACQUIRE, path, ip), stdin=PIPE, stdout=PIPE, cwd=ROOT
         )
-        for ip in IPS[:4]
+        for ip in ips
     ]
     results = await asyncio.gather(*(it.communicate(b"") for it in processes))
-    assert [process.returncode for process in processes] == [0] * 4
-    subnets = {network(out.decode().strip()) for out, _ in results}
+    assert [process.returncode for process in processes] == [0] * len(ips)
+    return {network(out.decode().strip()) for out, _ in results}
+
+
+async def test_processes_that_make_the_file_at_once_all_differ(path: Path) -> None:
+    """Nobody has made the file yet: each may be the one that does."""
+    subnets = await acquire_in_processes(path, IPS[:4])
     assert len(subnets) == 4
     store = LocalStore(path)
     async with watching(store) as watcher:
         await watcher.until(subnets)
+        subnets |= await acquire_in_processes(path, IPS[4:5])
+        await watcher.until(subnets)
+        assert len(subnets) == 5
+    assert store.status().resyncs == 0
     await store.close()
 
 
