@@ -13,8 +13,7 @@ static int pump_init(struct pump *pump, const struct fp_config *config,
                      enum fp_direction direction)
 {
     uint32_t batch = config->batch;
-    /* A whole cache line more than a datagram of the MTU needs; MSG_TRUNC tells of
-     * longer ones. */
+    /* At least a cache line more than the MTU, so that longer datagrams show. */
     pump->slot_size = (config->mtu / 64 + 2) * 64;
     pump->buffer_size =
         batch * pump->slot_size + (direction == FP_TX ? MAX_PACKET : 0);

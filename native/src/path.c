@@ -106,7 +106,7 @@ static void unwrap_one(struct fp *fp, uint8_t *datagram, uint32_t length,
 {
     struct pump *pump = &fp->pumps[FP_RX];
     struct ipv4 ip;
-    if (length > fp->config.mtu) { /* the pump has not received the rest */
+    if (length > fp->config.mtu) { /* the pump may not have received the rest */
         drop(pump, FP_OVERSIZE);
         return;
     }

@@ -145,9 +145,8 @@ static int receive_bursts(struct fp *fp, struct pump *pump, uint32_t want)
             .msg_iovlen = 1,
         }};
     }
-    /* MSG_TRUNC as a flag asks for a datagram's true length, received or not. */
-    int got = recvmmsg(fp->config.udp_fd, pump->messages, want,
-                       MSG_DONTWAIT | MSG_TRUNC, NULL);
+    /* A slot is longer than the MTU: what is cut to fit is still oversize. */
+    int got = recvmmsg(fp->config.udp_fd, pump->messages, want, MSG_DONTWAIT, NULL);
     if (got < 0) return -errno;
     for (int i = 0; i < got; i++) {
         uint32_t length = pump->messages[i].msg_len;
