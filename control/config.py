@@ -128,6 +128,19 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     )
 
 
+def strangers(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings, and are none of ours: flanneld may know them.
+
+    A flag that is not known is refused; so as not to break on a stray variable, these
+    are only to be warned of."""
+    known = {ENVIRONMENT + flag.name.upper().replace("-", "_") for flag in FLAGS}
+    return sorted(
+        name
+        for name, value in environ.items()
+        if name.startswith(ENVIRONMENT) and name not in known and value
+    )
+
+
 def operator_socket(subnet_file: Path) -> Path:
     """Where the operator socket is unless told: beside the subnet file."""
     return subnet_file.parent / SOCKET_NAME

@@ -115,6 +115,8 @@ def _run(argv: Sequence[str]) -> int:
         print(config.version(), file=sys.stderr)  # where flanneld prints it (C3)
         return 0
     _log_to_stderr(settings.verbosity)
+    for name in config.strangers(os.environ):
+        logging.warning("a variable is not known, and ignored: name=%s", name)
 
     import uvloop
 

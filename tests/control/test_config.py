@@ -234,3 +234,9 @@ def test_any_value_gives_a_config_or_one_line(name: str, text: str) -> None:
     except ConfigError:
         return
     assert isinstance(settings, Config)
+
+
+def test_variables_that_are_not_ours_are_told() -> None:
+    environ = {"FLANNELD_IP_MASQ": "true", "FLANNELD_IFACE": "eth0", "PATH": "/bin"}
+    environ |= {"FLANNELD_EMPTY": "", "FLANNELD_ETCD_PREFIX": "/p"}
+    assert config.strangers(environ) == ["FLANNELD_IP_MASQ"]
