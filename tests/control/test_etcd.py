@@ -22,9 +22,9 @@ from tests.helpers.etcd import (
     Client,
     Etcd,
     Stored,
-    collected as collected,
     require_etcd,
     running_etcd,
+    settled as settled,
 )
 from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (

@@ -13,9 +13,9 @@ from tests.control.store_contract import StoreContract
 from tests.helpers.etcd import (
     Client,
     Etcd,
-    collected as collected,
     require_etcd,
     running_etcd,
+    settled as settled,
 )
 from tests.helpers.storerig import Entry, Rig
 

@@ -33,12 +33,12 @@ from flannelette.control.lease import Added, Removed
 from tests.helpers.etcd import (
     Client,
     Etcd,
-    collected as collected,
     require_etcd,
     running_cluster,
     running_etcd,
+    settled as settled,
 )
-from tests.helpers.etcdproxy import Answers, EtcdProxy, Lost, untouched
+from tests.helpers.etcdproxy import Answers, EtcdProxy, Lost, lose, untouched
 from tests.helpers.storerig import (
     IPS,
     Watcher,
@@ -405,6 +405,23 @@ async def test_a_restart_loses_nothing_and_is_said_once(
             status = place.store.status()
             assert (status.connected, status.error) == (True, None)
             assert status.resyncs == 0
+    assert caplog.text.count("not watched") == 1
+    assert caplog.text.count("etcd is back") == 1
+
+
+async def test_a_long_outage_is_said_once(
+    proxy: EtcdProxy,
+    proxied: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(etcdwatch, "BACKOFF_MOST", 0.2)
+    proxy.before = lose("Watch", times=5)
+    with caplog.at_level(logging.INFO):
+        async with watching(proxied.store) as watcher:
+            await watcher.snapshot()
+            await eventually(lambda: proxy.calls.count("Watch") == 6)
+            await eventually(lambda: proxied.store.status().connected)
     assert caplog.text.count("not watched") == 1
     assert caplog.text.count("etcd is back") == 1
 

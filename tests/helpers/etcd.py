@@ -9,7 +9,6 @@ Each server is a process of its own that dies with this one at the latest.
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import signal
 import socket
@@ -37,13 +36,10 @@ DEADLINE = 20.0
 
 
 @pytest.fixture(autouse=True)
-async def collected() -> AsyncIterator[None]:
-    """Import it where stores are used: lets gRPC finish before leaks are looked for.
-
-    Its tasks hear of a cancelled call a moment later. Its sockets and its thread stay
-    as long as a caught exception keeps a frame with a channel."""
+async def settled() -> AsyncIterator[None]:
+    """Import it where stores are used: gRPC's tasks hear of a cancelled call a moment
+    later, and the loop should not end before."""
     yield
-    gc.collect()
     await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 

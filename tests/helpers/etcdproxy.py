@@ -111,7 +111,10 @@ class EtcdProxy(grpc.GenericRpcHandler):
     async def _watch(self, _: Any, context: Any) -> AsyncIterator[bytes]:
         self.metadata = list(context.invocation_metadata())
         self.calls.append("Watch")
-        await self.before("Watch")
+        try:
+            await self.before("Watch")
+        except Lost:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "connection lost")
         call: Any = self._channel.stream_stream("/etcdserverpb.Watch/Watch")(
             metadata=_token(context)
         )
