@@ -83,8 +83,12 @@ class Node:
     def _apply(self, changes: list[Change]) -> None:
         added: list[Route] = []
         removed: list[Route] = []
+        network = self._plan.network.network
         for change in changes:
             match change:
+                case SetRoute(subnet, attrs) if not subnet.subnet_of(network):
+                    # It could only take what other leases hold, or nobody does.
+                    log.warning("a lease outside the network: subnet=%s", subnet)
                 case SetRoute(subnet, attrs):
                     added.append(self._plan.backend.route(subnet, attrs))
                     log.info("route: subnet=%s peer=%s", subnet, attrs.public_ip)

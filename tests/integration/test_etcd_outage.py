@@ -108,6 +108,7 @@ def test_foreign_entries_empty_nothing(on_etcd: tuple[Lab, Gateway]) -> None:
         "not-a-subnet": VALUE,
         "10.5.253.0-32": VALUE,
         "stats/10.5.254.0-24": VALUE,
+        "0.0.0.0-0": VALUE,
     }
     for key, value in garbage.items():
         etcd.put(LEASES + key, value)
