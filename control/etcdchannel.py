@@ -185,8 +185,6 @@ class EtcdChannel:
             # Often for the token, and not always in so many words.
             self._servers.forget_token()
             reason = answer.cancel_reason.rpartition("desc = ")[2]
-            if "permission denied" in reason:
-                raise self._servers.refused(reason)
             raise StoreUnavailable(f"the watch was cancelled: {reason}")
         return answer
 

@@ -36,7 +36,7 @@ PAUSE = 0.1
 CLOSE = 3.0
 """Seconds for close()."""
 
-_OPTIONS: list[tuple[str, int]] = [
+OPTIONS: list[tuple[str, int]] = [
     # A frozen server is noticed after 6 s and 3 s. Etcd takes pings more frequent than
     # 5 s for an attack; keepalive_timeout_ms has no effect without the other two.
     ("grpc.keepalive_time_ms", 6000),
@@ -81,9 +81,9 @@ class Server:
         self.address = address
         target = f"dns:///{address}"  # else a host named unix or dns is a scheme
         if credentials is None:
-            self.channel = grpc.aio.insecure_channel(target, _OPTIONS)
+            self.channel = grpc.aio.insecure_channel(target, OPTIONS)
         else:
-            self.channel = grpc.aio.secure_channel(target, credentials, _OPTIONS)
+            self.channel = grpc.aio.secure_channel(target, credentials, OPTIONS)
         self.kv: Any = rpc.KVStub(self.channel)
         self.lease: Any = rpc.LeaseStub(self.channel)
         self.auth: Any = rpc.AuthStub(self.channel)
@@ -196,12 +196,6 @@ class Servers:
         if self._settings.username:
             self._token = None
 
-    def refused(self, reason: str) -> StoreError:
-        """What to raise when etcd refuses."""
-        user, prefix = self._settings.username, self._settings.prefix
-        reason = reason.removeprefix("etcdserver: ")
-        return StoreError(f"etcd refuses: {reason} (user={user!r} prefix={prefix!r})")
-
     async def close(self) -> None:
         """End all calls and streams; they raise StoreUnavailable."""
         self.closed.set()
@@ -260,13 +254,20 @@ class Servers:
             yield
         except grpc.aio.AioRpcError as error:
             if error.code() in _REFUSALS:
-                raise self.refused(_details(error)) from None
+                raise self._refusal(error) from None
             self._rotate(server)
             reason = _details(error).replace(f"ipv4:{server.address}: ", "")
             raise StoreUnavailable(f"{server.address}: {reason}") from None
         except (StoreUnavailable, TimeoutError) as error:
             self._rotate(server)
-            raise StoreUnavailable(f"{server.address}: {error or _LATE}") from None
+            reason = str(error) or _LATE
+            raise StoreUnavailable(f"{server.address}: {reason}") from None
+
+    def _refusal(self, error: grpc.aio.AioRpcError) -> StoreError:
+        user, prefix = self._settings.username, self._settings.prefix
+        return StoreError(
+            f"etcd refuses: {_details(error)} (user={user!r} prefix={prefix!r})"
+        )
 
     def _rotate(self, failed: Server) -> None:
         """Make the next server current, unless somebody has done so already."""

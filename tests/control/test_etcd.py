@@ -29,6 +29,7 @@ from tests.helpers.etcd import (
 from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (
     CONFIG,
+    DEADLINE,
     IPS,
     acquire,
     attrs_of,
@@ -221,8 +222,9 @@ async def test_a_race_that_never_ends_is_given_up(place: Place) -> None:
             await place.client.put(place.key(KEY), attrs_of(IPS[0]).encode(), ttl=60)
 
     place.proxy.before = overtake
-    with pytest.raises(StoreUnavailable, match="race"):
-        await acquire(place.store, IPS[0])
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(StoreUnavailable, match="race"):
+            await acquire(place.store, IPS[0])
     assert place.proxy.calls.count("Txn") == TRIES
 
 
@@ -296,6 +298,17 @@ async def test_a_renewal_whose_answer_is_lost_is_not_repeated(
     assert renewed.revision == (await place.stored(lease)).revision > lease.revision
     assert place.proxy.calls.count("Txn") == 2
     assert "another daemon" not in caplog.text
+
+
+async def test_a_renewal_that_never_arrived_is_sent_after_a_look(place: Place) -> None:
+    """The value in the key is ours all the time: only its etcd lease tells."""
+    lease = await acquire(place.store, IPS[0])
+    before = await place.stored(lease)
+    place.proxy.before = lose("Txn")
+    renewed = await place.store.renew(lease)
+    after = await place.stored(lease)
+    assert after.revision == renewed.revision > before.revision
+    assert after.lease != before.lease
 
 
 async def test_an_unknown_outcome_is_recognised_as_ours_later(

@@ -377,6 +377,30 @@ async def test_one_login_for_all(secured: Etcd) -> None:
                 await client.drop_tokens("flannel", PASSWORD)
 
 
+async def test_a_late_refusal_of_the_old_token_costs_no_login(secured: Etcd) -> None:
+    async with EtcdProxy(secured) as proxy, root(secured) as client:
+        settings = replace(
+            proxy.settings(PREFIX), username="flannel", password=PASSWORD
+        )
+        async with opened(settings) as store:
+            await store.network_config()
+            await client.drop_tokens("flannel", PASSWORD)
+            go = asyncio.Event()
+
+            async def hold_the_first(method: str) -> None:
+                if proxy.calls == ["Range"]:
+                    await go.wait()
+
+            proxy.calls.clear()
+            proxy.before = hold_the_first
+            late = asyncio.create_task(store.network_config())
+            await eventually(lambda: proxy.calls == ["Range"])
+            await store.network_config()
+            go.set()
+            await late
+            assert proxy.calls.count("Authenticate") == 1
+
+
 async def test_a_user_where_etcd_wants_none(etcd: Etcd) -> None:
     """E38: tolerated."""
     settings = etcd.settings("/open", username="flannel", password=PASSWORD)
