@@ -18,14 +18,8 @@ from flannelette.control.etcd import TRIES, EtcdStore
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL
-from tests.helpers.etcd import (
-    Client,
-    Etcd,
-    Stored,
-    require_etcd,
-    running_etcd,
-    settled as settled,
-)
+from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
+from tests.helpers.etcdclient import Client, Stored
 from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (
     CONFIG,

@@ -10,13 +10,8 @@ import pytest
 from flannelette.control.etcd import EtcdStore
 from flannelette.control.store import Store
 from tests.control.store_contract import StoreContract
-from tests.helpers.etcd import (
-    Client,
-    Etcd,
-    require_etcd,
-    running_etcd,
-    settled as settled,
-)
+from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
+from tests.helpers.etcdclient import Client
 from tests.helpers.storerig import Entry, Rig
 
 require_etcd()
