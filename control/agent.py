@@ -31,7 +31,6 @@ from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
 from flannelette.dataplane.forwarder import Forwarder
 from flannelette.dataplane.underlay import open_underlay
-from flannelette.tun.device import open_tun
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)
@@ -117,10 +116,12 @@ class Agent:
             plan = self._plan = Plan(external, network, backend)
             # ---- from here on the machine and the cluster change ---------------------
             underlay = open_underlay(external.address, backend.port)
-            forwarder = Forwarder(underlay, config.datapath, config.driver)
+            forwarder = Forwarder(
+                underlay, config.datapath, config.driver, config.offload
+            )
             stack.callback(forwarder.close)
             with ExitStack() as until_forwarding:
-                tun = open_tun()
+                tun = forwarder.open_tun()
                 until_forwarding.callback(tun.close)
                 keeper = await self._take_lease(store, plan)
                 node = Node(plan, store, keeper, forwarder, netlink)

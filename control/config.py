@@ -82,6 +82,8 @@ class Config:
     """What forwards: FastPath in C or PurePath in Python."""
     driver: Literal["threads", "loop"]
     """Who calls the pumps."""
+    offload: frozenset[str]
+    """What may be used of dataplane.forwarder.OFFLOADS, if the kernel grants it."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
@@ -123,6 +125,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         subnet_lease_renew_margin=values["subnet-lease-renew-margin"],
         datapath=values["datapath"],
         driver=values["driver"],
+        offload=values["offload"],
         operator_socket=socket,
         verbosity=values["v"],
     )
@@ -237,6 +240,18 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+_OFFLOADS = ("tso", "uso", "gso", "gro")
+
+
+def _offload(text: str) -> frozenset[str]:
+    if text == "auto":
+        return frozenset(_OFFLOADS)
+    chosen = frozenset() if text == "none" else frozenset(text.split(","))
+    if not chosen <= set(_OFFLOADS):
+        raise ValueError(f"auto, none, or some of {','.join(_OFFLOADS)} are wanted")
+    return chosen
+
+
 _OURS = (
     Flag(
         "store", store, "`KIND` of store: etcd, local:PATH or static:FILE.toml", "etcd"
@@ -252,6 +267,12 @@ _OURS = (
         _one_of("threads", "loop"),
         "`KIND` of driver: threads or loop",
         "threads",
+    ),
+    Flag(
+        "offload",
+        _offload,
+        "`LIST` of offloads allowed: auto, none or some of " + ",".join(_OFFLOADS),
+        "auto",
     ),
     Flag(
         "operator-socket",

@@ -17,7 +17,7 @@ from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import Store
 from flannelette.control.table import Change, DelRoute, LeaseTable, SetRoute
 from flannelette.dataplane.forwarder import Forwarder, Route
-from flannelette.tun.device import TunDevice, open_tun
+from flannelette.tun.device import TunDevice
 from flannelette.tun.link import LinkState, Netlink
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Node:
         self.tun_name = None
         self._pump_ended.clear()
         with ExitStack() as until_forwarding:
-            tun = open_tun()
+            tun = self.forwarder.open_tun()
             until_forwarding.callback(tun.close)
             await self.configure(tun)
             until_forwarding.pop_all()

@@ -11,7 +11,13 @@ from flannelette.control.backend import TYPE
 from flannelette.control.config import Config, version
 from flannelette.control.node import Node, Plan
 from flannelette.control.store import Store
-from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Drop, Forwarder
+from flannelette.dataplane.forwarder import (
+    NO_COUNTERS,
+    NO_OFFLOAD,
+    Direction,
+    Drop,
+    Forwarder,
+)
 
 
 def document(
@@ -31,6 +37,7 @@ def document(
         "node": {
             "datapath": config.datapath,
             "driver": config.driver,
+            "offloads": _offloads(node),
             "tun": node and node.tun_name,
             **_plan(plan),
         },
@@ -45,6 +52,11 @@ def document(
         "repairs": node.repairs if node else 0,
         "last_error": node.error if node else waiting_for,
     }
+
+
+def _offloads(node: Node | None) -> list[str]:
+    used = node.forwarder.offloads if node else NO_OFFLOAD
+    return [str(bit.name).lower() for bit in used]
 
 
 def _plan(plan: Plan | None) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class NodeDocument(TypedDict):
     port: int | None
     datapath: str
     driver: str
+    offloads: list[str]
+    """Those in use: allowed, granted by the kernel, and not refused since."""
 
 
 class LeaseDocument(TypedDict):
@@ -157,6 +159,7 @@ def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
         f"{node['datapath']} path, {node['driver']} driver",
     )
     yield "tun", f"{node['tun'] or 'none'}, MTU {node['mtu']}"
+    yield "offload", ", ".join(node["offloads"]) or "none"
 
 
 def _lease(lease: LeaseDocument | None) -> str:

@@ -4,16 +4,38 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import reduce
 from ipaddress import IPv4Address
+from operator import or_
 
 from flannelette.dataplane.drivers import Driver, OnError, open_driver
 from flannelette.dataplane.path import Path, open_path
+from flannelette.dataplane.underlay import accept_bursts, sends_bursts
 from flannelette.encap.drop import Drop
-from flannelette.native.api import Counters, Direction, PathConfig, Route
-from flannelette.tun.device import TunDevice
+from flannelette.native.api import (
+    NO_OFFLOAD,
+    Counters,
+    Direction,
+    Offload,
+    PathConfig,
+    Route,
+)
+from flannelette.tun.device import TunDevice, open_tun
 
-__all__ = ["NO_COUNTERS", "Direction", "Drop", "Forwarder", "Route"]
+__all__ = [
+    "NO_COUNTERS",
+    "NO_OFFLOAD",
+    "OFFLOADS",
+    "Direction",
+    "Drop",
+    "Forwarder",
+    "Route",
+]
+
+OFFLOADS = ("tso", "uso", "gso", "gro")
+"""tso, uso: superpackets of TCP, of UDP, through the TUN in both directions.
+gso, gro: bursts through the socket, sent and received."""
 
 NO_COUNTERS = Counters.zero(len(Drop))
 
@@ -24,11 +46,19 @@ class Forwarder:
     Routes and counters outlive the TUN: whoever replaces a lost device goes on where
     the old one ended."""
 
-    def __init__(self, underlay: socket.socket, datapath: str, driver: str) -> None:
-        """The socket is the forwarder's from here on."""
+    def __init__(
+        self,
+        underlay: socket.socket,
+        datapath: str,
+        driver: str,
+        offload: Collection[str] = OFFLOADS,
+    ) -> None:
+        """The socket is the forwarder's from here on. `offload` names what may be
+        used, of OFFLOADS; the Python path uses none."""
         self._underlay = underlay
         self._datapath = datapath
         self._driver_name = driver
+        self._offload = frozenset(offload if datapath == "native" else ())
         self._routes: dict[tuple[int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
         self._tun: TunDevice | None = None
@@ -40,6 +70,11 @@ class Forwarder:
     def routes(self) -> list[Route]:
         """In order of prefix."""
         return [self._routes[key] for key in sorted(self._routes)]
+
+    def open_tun(self) -> TunDevice:
+        """A new TUN, with the offloads that may be used and are granted; it is the
+        caller's until start(). Raises OSError."""
+        return open_tun(tso="tso" in self._offload, uso="uso" in self._offload)
 
     def start(
         self, tun: TunDevice, mtu: int, address: IPv4Address, on_error: OnError
@@ -56,10 +91,28 @@ class Forwarder:
             stop_fd=self._stop_fd,
             mtu=mtu,
             address=int(address),
+            offloads=self._granted(tun),
         )
         self._path = open_path(self._datapath, config)
         self._path.set_routes(self.routes)
         self._driver = open_driver(self._driver_name, self._path, config, on_error)
+
+    def _granted(self, tun: TunDevice) -> Offload:
+        """What the TUN and the socket can do, of what may be used."""
+        sock, offload = self._underlay, self._offload
+        granted = {
+            Offload.VNET: tun.vnet,
+            Offload.MERGE_TCP: tun.tso,
+            Offload.MERGE_UDP: tun.uso,
+            Offload.GSO: "gso" in offload and sends_bursts(sock),
+            Offload.GRO: "gro" in offload and accept_bursts(sock),
+        }
+        return reduce(or_, (bit for bit, is_on in granted.items() if is_on), NO_OFFLOAD)
+
+    @property
+    def offloads(self) -> Offload:
+        """Those in use: the kernel may refuse some at run time."""
+        return NO_OFFLOAD if self._path is None else self._path.offloads()
 
     def stop(self) -> None:
         """Stop forwarding and close the TUN; start() may follow."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+from flannelette.native.api import (
+    Burst,
+    Counters,
+    Direction,
+    Offload,
+    PathConfig,
+    Route,
+)
 
 
 class Path(Protocol):
@@ -36,6 +43,9 @@ class Path(Protocol):
 
     def stop(self) -> None:
         """Make every run() return soon."""
+
+    def offloads(self) -> Offload:
+        """Those in use: the kernel may have refused some since."""
 
     def counters(self, direction: Direction) -> Counters:
         """What the direction has done so far."""

@@ -18,7 +18,15 @@ from ipaddress import IPv4Address
 from flannelette.dataplane.routes import RouteTable
 from flannelette.encap import icmp, ip, udp
 from flannelette.encap.drop import Drop, Dropped
-from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+from flannelette.native.api import (
+    NO_OFFLOAD,
+    Burst,
+    Counters,
+    Direction,
+    Offload,
+    PathConfig,
+    Route,
+)
 
 MAX_PACKET = 65536
 PATIENCE_MS = 1
@@ -58,6 +66,9 @@ class PurePath:
 
     def del_routes(self, routes: Sequence[Route]) -> None:
         self._routes.delete(routes)
+
+    def offloads(self) -> Offload:
+        return NO_OFFLOAD
 
     def counters(self, direction: Direction) -> Counters:
         tally = self._tallies[direction]

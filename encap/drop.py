@@ -31,6 +31,8 @@ class Drop(IntEnum):
     """The socket did not take the datagram."""
     WRITE_FAILED = 9
     """The TUN did not take the packet."""
+    BAD_OFFLOAD = 10
+    """The TUN's offload header does not fit the packet behind it."""
 
     @property
     def label(self) -> str:

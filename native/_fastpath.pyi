@@ -15,6 +15,12 @@ class Lib:
     FP_DIRECTIONS: int
     FP_MAX_ANSWER: int
     FP_MAX_BATCH: int
+    FP_MAX_PACKET: int
+    FP_VNET_NEEDS_CSUM: int
+    FP_VNET_TCPV4: int
+    FP_VNET_UDP: int
+    FP_VNET_ECN: int
+    def fp_offloads(self, fp: Handle) -> int: ...
     def fp_new(self, config: Pointer, fp: Pointer) -> int: ...
     def fp_free(self, fp: Handle) -> None: ...
     def fp_set_route(self, fp: Handle, routes: Pointer, count: int) -> int: ...
@@ -26,10 +32,10 @@ class Lib:
         self, fp: Handle, direction: int, counters: Pointer
     ) -> None: ...
     def fp_wrap(
-        self, fp: Handle, frames: Pointer, count: int, now: int, out: Pointer
+        self, fp: Handle, frames: Pointer, total: int, now: int, out: Pointer
     ) -> int: ...
     def fp_unwrap(
-        self, fp: Handle, bursts: Pointer, count: int, out: Pointer
+        self, fp: Handle, bursts: Pointer, total: int, out: Pointer
     ) -> int: ...
 
 class FFI:

@@ -6,7 +6,7 @@ PurePath has the same shapes, and needs no compiler to be read or run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv4Network
 from typing import NamedTuple
 
@@ -16,6 +16,24 @@ class Direction(IntEnum):
 
     TX = 0
     RX = 1
+
+
+class Offload(IntFlag):
+    """What the kernel may do for many packets at once (api.h: enum fp_offload)."""
+
+    VNET = 1
+    """Each frame has a virtio header: superpackets may come from the TUN."""
+    MERGE_TCP = 2
+    """rx: runs of TCP segments are written as one frame."""
+    MERGE_UDP = 4
+    """rx: runs of UDP datagrams are written as one frame."""
+    GSO = 8
+    """tx: a burst is one message with UDP_SEGMENT."""
+    GRO = 16
+    """rx: the socket joins datagrams to bursts (UDP_GRO)."""
+
+
+NO_OFFLOAD = Offload(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,8 @@ class PathConfig:
     """The TUN's IPv4 address: the source of ICMP errors."""
     batch: int = 64
     """Frames or datagrams that one system call may move, 1 to 1024."""
+    offloads: Offload = NO_OFFLOAD
+    """What the descriptors were opened for."""
 
 
 class Route(NamedTuple):
@@ -51,6 +71,29 @@ class Route(NamedTuple):
         """From the standard library's types; without a peer, only fit to delete."""
         address = 0 if peer is None else int(peer)
         return cls(int(subnet.network_address), subnet.prefixlen, address, port)
+
+
+class Vnet(NamedTuple):
+    """A frame's virtio header (VIRTIO 1.2 section 5.1.6), in host order."""
+
+    flags: int = 0
+    gso_type: int = 0
+    header_length: int = 0
+    segment: int = 0
+    checksum_start: int = 0
+    checksum_offset: int = 0
+
+
+NEEDS_CSUM = 1
+GSO_TCPV4 = 1
+GSO_UDP = 5
+
+
+class Frame(NamedTuple):
+    """A packet, or a superpacket: then vnet says how it is to be cut."""
+
+    data: bytes
+    vnet: Vnet = Vnet()
 
 
 class Burst(NamedTuple):

@@ -9,10 +9,19 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flannelette.native._fastpath import ffi, lib
-from flannelette.native.api import Burst, Counters, Direction, PathConfig, Route
+from flannelette.native.api import (
+    Burst,
+    Counters,
+    Direction,
+    Frame,
+    Offload,
+    PathConfig,
+    Route,
+    Vnet,
+)
 
 if TYPE_CHECKING:  # these names are in the stub only
     from flannelette.native._fastpath import Handle, Pointer
@@ -41,6 +50,7 @@ class FastPath:
                         "mtu": config.mtu,
                         "address": config.address,
                         "batch": config.batch,
+                        "offloads": config.offloads,
                     },
                 ),
                 handle,
@@ -92,25 +102,47 @@ class FastPath:
             drops=tuple(counters.drops),
         )
 
+    def offloads(self) -> Offload:
+        """Those in use: the kernel may have refused some. Any thread."""
+        return Offload(lib.fp_offloads(self._fp))
+
     def wrap(
         self, frames: Sequence[bytes], now: int
     ) -> tuple[list[Burst], list[bytes]]:
-        """One tx batch without system calls: bursts to the wire, frames to the TUN.
+        """wrap_frames for plain packets."""
+        bursts, answers = self.wrap_frames([Frame(data) for data in frames], now)
+        return bursts, [answer.data for answer in answers]
+
+    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+        """unwrap_frames where nothing is merged."""
+        return [frame.data for frame in self.unwrap_frames(bursts)]
+
+    def wrap_frames(
+        self, frames: Sequence[Frame], now: int
+    ) -> tuple[list[Burst], list[Frame]]:
+        """tx without system calls: bursts to the wire, frames to the TUN.
 
         `now` is nanoseconds of a clock that never goes back. For tests and fuzzers."""
-        data = bytearray(b"".join(frames))
+        data = bytearray(b"".join(frame.data for frame in frames))
         base = ffi.from_buffer("uint8_t[]", data)
         array = ffi.new("struct fp_frame[]", max(len(frames), 1))
         offset = 0
         for item, frame in zip(array, frames, strict=False):
-            item.data, item.length = base + offset, len(frame)
-            offset += len(frame)
-        out = _Output(len(frames))
-        _check(lib.fp_wrap(self._fp, array, len(frames), now, out.pointer))
-        return out.bursts(), out.frames()
+            item.data, item.length = base + offset, len(frame.data)
+            item.vnet = tuple(frame.vnet)
+            offset += len(frame.data)
+        bursts: list[Burst] = []
+        answers: list[Frame] = []
+        out, done = _Output(max(len(frames), 1)), 0
+        while done < len(frames):
+            left = len(frames) - done
+            done += _check(lib.fp_wrap(self._fp, array + done, left, now, out.pointer))
+            bursts += out.bursts()
+            answers += out.frames()
+        return bursts, answers
 
-    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
-        """One rx batch without system calls: frames to the TUN."""
+    def unwrap_frames(self, bursts: Sequence[Burst]) -> list[Frame]:
+        """rx without system calls: frames to the TUN."""
         data = bytearray(b"".join(burst.data for burst in bursts))
         base = ffi.from_buffer("uint8_t[]", data)
         array = ffi.new("struct fp_burst[]", max(len(bursts), 1))
@@ -121,7 +153,7 @@ class FastPath:
             item.address, item.port = burst.address, burst.port
             offset += len(burst.data)
             packets += max(1, -(-len(burst.data) // max(burst.segment, 1)))
-        out = _Output(packets)
+        out = _Output(max(packets, 1))
         _check(lib.fp_unwrap(self._fp, array, len(bursts), out.pointer))
         return out.frames()
 
@@ -134,9 +166,10 @@ def _routes(routes: Sequence[Route]) -> Pointer:
 class _Output:
     """Room for what fp_wrap and fp_unwrap give."""
 
-    def __init__(self, packets: int) -> None:
-        capacity = max(packets, 1)
-        arena = capacity * lib.FP_MAX_ANSWER
+    ARENA = 1 << 17
+
+    def __init__(self, capacity: int) -> None:
+        arena = self.ARENA + capacity * lib.FP_MAX_ANSWER
         self._kept = (  # cffi frees what nobody in Python refers to
             ffi.new("struct fp_burst[]", capacity),
             ffi.new("struct fp_frame[]", capacity),
@@ -152,8 +185,19 @@ class _Output:
             for b in self.pointer.bursts[0 : self.pointer.burst_count]
         ]
 
-    def frames(self) -> list[bytes]:
+    def frames(self) -> list[Frame]:
         return [
-            bytes(ffi.buffer(f.data, f.length))
+            Frame(bytes(ffi.buffer(f.data, f.length)), _vnet(f.vnet))
             for f in self.pointer.frames[0 : self.pointer.frame_count]
         ]
+
+
+def _vnet(vnet: Any) -> Vnet:
+    return Vnet(
+        vnet.flags,
+        vnet.gso_type,
+        vnet.header_length,
+        vnet.segment,
+        vnet.checksum_start,
+        vnet.checksum_offset,
+    )

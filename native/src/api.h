@@ -16,12 +16,23 @@ enum fp_direction { FP_TX, FP_RX };
 /* encap/drop.py has the same names in the same order, and says what they mean. */
 enum fp_drop {
     FP_SHORT, FP_BAD_VERSION, FP_BAD_HEADER, FP_BAD_LENGTH, FP_BAD_CHECKSUM,
-    FP_TTL_EXPIRED, FP_NO_ROUTE, FP_OVERSIZE, FP_SEND_FAILED, FP_WRITE_FAILED
+    FP_TTL_EXPIRED, FP_NO_ROUTE, FP_OVERSIZE, FP_SEND_FAILED, FP_WRITE_FAILED,
+    FP_BAD_OFFLOAD
 };
-#define FP_DROPS 10
+#define FP_DROPS 11
+
+/* What may be used; a bit goes when the kernel refuses it at run time. */
+enum fp_offload {
+    FP_VNET = 1,      /* each frame has a virtio header: the TUN's IFF_VNET_HDR */
+    FP_MERGE_TCP = 2, /* rx: write runs of TCP segments as one frame */
+    FP_MERGE_UDP = 4, /* rx: write runs of UDP datagrams as one frame */
+    FP_GSO = 8,       /* tx: send a burst by one UDP_SEGMENT message */
+    FP_GRO = 16       /* rx: the socket has UDP_GRO on */
+};
 
 #define FP_MAX_BATCH 1024 /* frames or datagrams a system call can move */
 #define FP_MAX_ANSWER 96  /* bytes of the longest ICMP error */
+#define FP_MAX_PACKET 65535
 
 struct fp_config {
     int32_t tun_fd, udp_fd; /* non-blocking; borrowed until fp_free */
@@ -29,6 +40,7 @@ struct fp_config {
     uint32_t mtu;           /* of the overlay, bytes, 68 to 65507 */
     uint32_t address;       /* the TUN's: the source of ICMP errors */
     uint32_t batch;         /* 1 to FP_MAX_BATCH */
+    uint32_t offloads;      /* of enum fp_offload; merges and vnet go together */
 };
 
 struct fp_route {
@@ -42,9 +54,21 @@ struct fp_burst {
     uint32_t address, port;   /* the peer's */
 };
 
+/* virtio_net_hdr (VIRTIO 1.2 section 5.1.6), in host order as the TUN gives it. */
+struct fp_vnet {
+    uint8_t flags, gso_type;
+    uint16_t header_length, segment, checksum_start, checksum_offset;
+};
+#define FP_VNET_NEEDS_CSUM 1
+#define FP_VNET_TCPV4 1
+#define FP_VNET_UDP 5
+#define FP_VNET_ECN 128
+
+/* A packet, or a superpacket: then vnet says how it is to be cut. */
 struct fp_frame {
     uint8_t *data;
     uint32_t length;
+    struct fp_vnet vnet;
 };
 
 /* Room for results: the caller fills in the pointers, `capacity` and `arena_size`. */
@@ -87,16 +111,20 @@ int fp_run(struct fp *fp, enum fp_direction direction);
 /* Make every fp_run return soon, now and for ever. 0 or -errno. */
 int fp_stop(struct fp *fp);
 
+/* The offloads in use now, of enum fp_offload. */
+uint32_t fp_offloads(struct fp *fp);
+
 void fp_read_counters(struct fp *fp, enum fp_direction direction,
                       struct fp_counters *counters);
 
 /* The pumps without their system calls. Frames are changed in place, and the results
  * point into them or into the arena: borrowed for as long as the caller keeps both.
- * `now` is nanoseconds of a clock that never goes back. All inputs are consumed;
- * -ENOBUFS (nothing done) if the output might not have room: capacity for each packet,
- * FP_MAX_ANSWER bytes of arena for each frame. `packets` and `bytes` are not counted:
- * that is for whoever sends them. */
-int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t count, uint64_t now,
+ * `now` is nanoseconds of a clock that never goes back. Returns how many inputs were
+ * consumed: fewer than `total` when the output has no room for the next; call again
+ * with the rest once the output was used. `packets` and `bytes` are not counted: that is
+ * for whoever sends them.
+ * Bursts given to fp_unwrap lie one behind the other in one piece of memory. */
+int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64_t now,
             struct fp_output *out);
-int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t count,
+int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
               struct fp_output *out);

@@ -7,33 +7,55 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-#define MAX_PACKET 65536 /* what one read from the TUN may give */
+/* What one batch may move. Small enough to stay in a processor's second-level cache:
+ * that is worth more than a longer batch. */
+enum {
+    TX_BYTES = 2 * 65536,    /* frames read before the first is sent */
+    TX_ARENA = 2 * 65536,    /* what they are cut into; a superpacket fits twice */
+    GRO_SLOT = 65536,        /* a receive with UDP_GRO */
+    GRO_SLOTS = 16,
+    GRO_DATAGRAMS = 128,     /* in one such receive, at most (net/ipv4/udp_offload.c) */
+    SEND_MESSAGES = 64,      /* given to one sendmmsg */
+};
+
+static int pump_allocate(struct pump *pump, uint32_t messages, uint32_t results)
+{
+    pump->buffer = malloc(pump->buffer_size);
+    pump->messages = calloc(messages, sizeof *pump->messages);
+    pump->iovecs = calloc(messages, sizeof *pump->iovecs);
+    pump->addresses = calloc(messages, sizeof *pump->addresses);
+    pump->controls = calloc(messages, sizeof *pump->controls);
+    pump->segments = calloc(messages, sizeof *pump->segments);
+    pump->frames = calloc(results, sizeof *pump->frames);
+    pump->bursts = calloc(messages, sizeof *pump->bursts);
+    pump->out.bursts = calloc(results, sizeof *pump->out.bursts);
+    pump->out.frames = calloc(results, sizeof *pump->out.frames);
+    pump->out.arena = malloc(pump->out.arena_size);
+    pump->out.capacity = results;
+    pump->message_count = messages;
+    bool complete = pump->buffer && pump->messages && pump->iovecs && pump->addresses &&
+                    pump->controls && pump->segments && pump->frames && pump->bursts && pump->out.bursts &&
+                    pump->out.frames && pump->out.arena;
+    return complete ? 0 : -ENOMEM;
+}
 
 static int pump_init(struct pump *pump, const struct fp_config *config,
                      enum fp_direction direction)
 {
     uint32_t batch = config->batch;
-    /* At least a cache line more than the MTU, so that longer datagrams show. */
-    pump->slot_size = (config->mtu / 64 + 2) * 64;
-    pump->buffer_size =
-        batch * pump->slot_size + (direction == FP_TX ? MAX_PACKET : 0);
-    pump->buffer = malloc(pump->buffer_size);
-    pump->messages = calloc(batch, sizeof *pump->messages);
-    pump->iovecs = calloc(batch, sizeof *pump->iovecs);
-    pump->addresses = calloc(batch, sizeof *pump->addresses);
-    pump->frames = calloc(batch, sizeof *pump->frames);
-    pump->bursts = calloc(batch, sizeof *pump->bursts);
-    pump->out = (struct fp_output){
-        .bursts = calloc(batch, sizeof *pump->out.bursts),
-        .frames = calloc(batch, sizeof *pump->out.frames),
-        .capacity = batch,
-        .arena = malloc((size_t)batch * FP_MAX_ANSWER),
-        .arena_size = batch * FP_MAX_ANSWER,
-    };
-    bool complete = pump->buffer && pump->messages && pump->iovecs && pump->addresses &&
-                    pump->frames && pump->bursts && pump->out.bursts &&
-                    pump->out.frames && pump->out.arena;
-    return complete ? 0 : -ENOMEM;
+    pump->out.arena_size = TX_ARENA + batch * FP_MAX_ANSWER;
+    if (direction == FP_TX) {
+        size_t plain = (size_t)batch * (config->mtu + 1) + FP_MAX_PACKET + 1;
+        bool vnet = config->offloads & FP_VNET;
+        pump->buffer_size = vnet && batch > 1 ? TX_BYTES + FP_MAX_PACKET + 1 : plain;
+        return pump_allocate(pump, batch > SEND_MESSAGES ? batch : SEND_MESSAGES, batch);
+    }
+    bool gro = config->offloads & FP_GRO;
+    /* Without GRO at least a cache line more than the MTU, so that longer ones show. */
+    pump->slot_size = gro ? GRO_SLOT : (config->mtu / 64 + 2) * 64;
+    uint32_t slots = gro && batch > GRO_SLOTS ? GRO_SLOTS : batch;
+    pump->buffer_size = slots * pump->slot_size;
+    return pump_allocate(pump, slots, gro ? slots * GRO_DATAGRAMS : slots);
 }
 
 static void pump_free(struct pump *pump)
@@ -42,6 +64,8 @@ static void pump_free(struct pump *pump)
     free(pump->messages);
     free(pump->iovecs);
     free(pump->addresses);
+    free(pump->controls);
+    free(pump->segments);
     free(pump->frames);
     free(pump->bursts);
     free(pump->out.bursts);
@@ -52,11 +76,14 @@ static void pump_free(struct pump *pump)
 int fp_new(const struct fp_config *config, struct fp **result)
 {
     if (config->batch < 1 || config->batch > FP_MAX_BATCH || config->mtu < 68 ||
-        config->mtu > 65507)
+        config->mtu > 65507 ||
+        (config->offloads & (FP_MERGE_TCP | FP_MERGE_UDP) &&
+         !(config->offloads & FP_VNET)))
         return -EINVAL;
     struct fp *fp = calloc(1, sizeof *fp);
     if (!fp) return -ENOMEM;
     fp->config = *config;
+    atomic_store(&fp->offloads, config->offloads);
     fp->writer = route_writer_new();
     int error = fp->writer ? 0 : -ENOMEM;
     for (int i = 0; i < FP_DIRECTIONS && !error; i++)
@@ -76,6 +103,11 @@ void fp_free(struct fp *fp)
     route_writer_free(fp->writer);
     free(atomic_load(&fp->routes));
     free(fp);
+}
+
+uint32_t fp_offloads(struct fp *fp)
+{
+    return atomic_load_explicit(&fp->offloads, memory_order_relaxed);
 }
 
 static uint64_t value_of(_Atomic uint64_t *counter)

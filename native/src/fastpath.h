@@ -9,7 +9,25 @@
 
 #include "api.h"
 
-/* ---- packet.c: the IPv4 header ------------------------------------------------- */
+/* ---- checksum.c: the Internet checksum (RFC 1071) --------------------------------- */
+
+/* The one's complement sum of data, 0 to 0xffff, as a number to be stored by store16. */
+uint32_t checksum_sum(const uint8_t *data, size_t length);
+
+/* Add two such sums. */
+static inline uint32_t checksum_add(uint32_t a, uint32_t b)
+{
+    uint32_t sum = a + b;
+    return (sum & 0xffff) + (sum >> 16);
+}
+
+/* The checksum itself, to be stored by store16. */
+static inline uint16_t checksum(const uint8_t *data, size_t length)
+{
+    return (uint16_t)~checksum_sum(data, length);
+}
+
+/* ---- packet.c: headers ------------------------------------------------------------ */
 
 struct ipv4 { /* a checked header, in host order */
     uint32_t length, total; /* bytes: of the header, of the packet without padding */
@@ -37,14 +55,62 @@ static inline void store32(uint8_t *p, uint32_t value)
     store16(p + 2, (uint16_t)value);
 }
 
-/* The Internet checksum (RFC 1071), to be stored with store16. */
-uint16_t checksum(const uint8_t *data, size_t length);
-
 /* Check a header. -1 if it is sound, else the fp_drop that says why not. */
 int ipv4_parse(const uint8_t *packet, uint32_t length, struct ipv4 *ip);
 
 /* One hop less, the checksum adjusted. The TTL must be above 0. */
 void ipv4_take_hop(uint8_t *packet);
+
+/* Put the right checksum into an IPv4 header. */
+void ipv4_put_checksum(uint8_t *packet, uint32_t header_length);
+
+/* The sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1). */
+uint32_t pseudo_sum(const uint8_t *packet, uint8_t protocol, uint32_t l4_length);
+
+enum { TCP = 6, UDP = 17 };
+enum { TCP_FIN = 1, TCP_PSH = 8, TCP_ACK = 16, TCP_ECE = 64, TCP_CWR = 128 };
+
+/* ---- split.c: superpackets cut into packets ---------------------------------------- */
+
+/* Where to cut. */
+struct cut {
+    uint32_t headers; /* bytes that each packet begins with */
+    uint32_t segment; /* bytes of payload in each, but for the last */
+    uint32_t packets;
+};
+
+/* How the kernel wants this frame cut, its IPv4 header checked before. A frame that is
+ * one packet has `packets` 1. -1 if it is sound, else FP_BAD_OFFLOAD. */
+int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *cut);
+
+/* Finish the checksum that the kernel left partial, in place. */
+void finish_checksum(const struct fp_frame *frame, const struct ipv4 *ip);
+
+/* Write the packets end to end; `out` has room for split_size. Each but the last is
+ * headers + segment bytes long. */
+uint32_t split_size(const struct cut *cut, const struct ipv4 *ip);
+void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
+           const struct cut *cut);
+
+/* ---- merge.c: packets joined to superpackets ---------------------------------------- */
+
+/* The run at the end of the output that a packet may still join. */
+struct run {
+    bool open;
+    uint8_t protocol;
+    uint32_t headers, segment; /* as in struct cut */
+    uint32_t packets, next_sequence;
+};
+
+/* Try to append a checked packet to the run, whose frame is the output's last; true if
+ * that has grown by it. If not, the run is finished, and if the packet could begin one,
+ * *run describes it for the frame to come. The packet lies behind the frame in the same
+ * memory. `merges` says which protocols may. */
+bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
+                  const struct ipv4 *ip, uint32_t merges);
+
+/* End the run: make its frame fit to be written. */
+void merge_finish(struct run *run, struct fp_frame *frame);
 
 /* ---- icmp.c: destination unreachable ------------------------------------------- */
 
@@ -85,15 +151,23 @@ static inline void count(_Atomic uint64_t *counter, uint64_t n)
     atomic_store_explicit(counter, value + n, memory_order_relaxed);
 }
 
+union control { /* one cmsg: UDP_SEGMENT's uint16_t, or UDP_GRO's int */
+    size_t aligned;
+    char bytes[32];
+};
+
 struct pump { /* one direction's own memory */
     struct counters counters;
     /* Odd while the direction may hold a pointer to the routes. */
     _Atomic uint64_t section;
     uint8_t *buffer; /* tx: frames end to end; rx: slots of slot_size */
     size_t buffer_size, slot_size;
+    uint32_t message_count;
     struct mmsghdr *messages;
     struct iovec *iovecs;
     struct sockaddr_in *addresses;
+    union control *controls;
+    uint32_t *segments; /* of each message */
     struct fp_frame *frames;
     struct fp_burst *bursts;
     struct fp_output out;
@@ -103,7 +177,8 @@ struct fp {
     struct fp_config config;
     _Atomic(struct routes *) routes;
     struct route_writer *writer;
-    uint64_t icmp_due; /* tx only */
+    uint64_t icmp_due;          /* tx only */
+    _Atomic uint32_t offloads; /* bits only go */
     struct pump pumps[FP_DIRECTIONS];
 };
 

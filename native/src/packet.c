@@ -1,21 +1,5 @@
-/* The IPv4 header: check it, and take a hop from it. The twin is encap/ip.py. */
+/* Headers: check them, take a hop. The twin is encap/ip.py. */
 #include "fastpath.h"
-
-#include <string.h>
-
-uint16_t checksum(const uint8_t *data, size_t length)
-{
-    uint64_t sum = 0;
-    for (; length >= 4; data += 4, length -= 4) sum += load32(data);
-    if (length >= 2) {
-        sum += load16(data);
-        data += 2;
-        length -= 2;
-    }
-    if (length) sum += (uint64_t)data[0] << 8;
-    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)~sum;
-}
 
 int ipv4_parse(const uint8_t *packet, uint32_t length, struct ipv4 *ip)
 {
@@ -43,4 +27,16 @@ void ipv4_take_hop(uint8_t *packet)
     uint32_t sum = load16(packet + 10) + 0x100u;
     packet[8]--;
     store16(packet + 10, (uint16_t)(sum + (sum >= 0xffff)));
+}
+
+void ipv4_put_checksum(uint8_t *packet, uint32_t header_length)
+{
+    store16(packet + 10, 0);
+    store16(packet + 10, checksum(packet, header_length));
+}
+
+uint32_t pseudo_sum(const uint8_t *packet, uint8_t protocol, uint32_t l4_length)
+{
+    uint32_t sum = checksum_add(checksum_sum(packet + 12, 8), protocol);
+    return checksum_add(sum, l4_length);
 }

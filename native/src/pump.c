@@ -1,25 +1,31 @@
 /* The pumps: the only file that makes system calls.
  *
  * tx: 1 read frames end to end until the TUN is empty or a batch is full
- *     2 wrap them (path.c)   3 sendmmsg the datagrams   4 write ICMP errors back
- * rx: 1 recvmmsg a batch of datagrams   2 unwrap them (path.c)   3 write the frames
+ *     2 wrap them (path.c)   3 sendmmsg the bursts   4 write ICMP errors back
+ * rx: 1 recvmmsg a batch of bursts   2 unwrap them (path.c)   3 write the frames
  *
  * Errors of one packet cost that packet, and are counted; only a dead descriptor ends a
- * pump. A full socket or TUN is waited for, but briefly: control must not starve. */
+ * pump. A full socket or TUN is waited for, but briefly: control must not starve. Where
+ * the kernel refuses an offload, what it refused goes again without it, in its place. */
 #define _GNU_SOURCE
 #include "fastpath.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-    PATIENCE_MS = 1,   /* for a full socket or TUN */
-    RUN_BUDGET = 1024, /* packets between two looks at stop_fd */
+    PATIENCE_MS = 1,        /* for a full socket or TUN */
+    RUN_BUDGET = 1024,      /* frames or bursts between two looks at stop_fd */
+    GSO_DATAGRAMS = 64,     /* UDP_MAX_SEGMENTS before Linux 6.9 */
+    GSO_BYTES = 65507,      /* of UDP payload in one IPv4 packet */
+    ENOBUFS_TRIES = 3,
 };
 
 static uint64_t now_ns(void)
@@ -31,108 +37,273 @@ static uint64_t now_ns(void)
 
 static uint32_t min32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
+static uint32_t packets_in(uint32_t length, uint32_t segment)
+{
+    return segment ? (length + segment - 1) / segment : 1;
+}
+
 static bool wait_writable(int fd)
 {
     struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
     return poll(&pollfd, 1, PATIENCE_MS) == 1;
 }
 
+static void forwarded(struct pump *pump, uint32_t packets, uint64_t bytes)
+{
+    count(&pump->counters.packets, packets);
+    count(&pump->counters.bytes, bytes);
+}
+
+static bool uses(struct fp *fp, uint32_t offload) { return fp_offloads(fp) & offload; }
+
+static void give_up(struct fp *fp, uint32_t offloads)
+{
+    atomic_fetch_and(&fp->offloads, ~offloads);
+}
+
 /* ---- the TUN ----------------------------------------------------------------------- */
 
-/* Read up to `want` frames end to end. How many, or -errno if not even one came. */
-static int read_frames(struct fp *fp, struct pump *pump, uint32_t want)
+static ssize_t read_frame(struct fp *fp, struct fp_frame *frame, size_t room)
+{
+    struct iovec parts[2] = {
+        {&frame->vnet, sizeof frame->vnet},
+        {frame->data, room},
+    };
+    bool vnet = fp->config.offloads & FP_VNET;
+    ssize_t length = readv(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1);
+    if (length < 0 || !vnet) return length;
+    return length < (ssize_t)sizeof frame->vnet ? 0
+                                                : length - (ssize_t)sizeof frame->vnet;
+}
+
+/* Read up to `want` frames end to end. How many, or -errno if not even one came; *empty
+ * tells that the TUN has no more. */
+static int read_frames(struct fp *fp, struct pump *pump, uint32_t want, bool *empty)
 {
     uint32_t got = 0;
     size_t used = 0;
-    /* A slot for each frame still to come; the last may be as long as any. */
-    while (got < want) {
-        ssize_t length =
-            read(fp->config.tun_fd, pump->buffer + used, pump->buffer_size - used);
+    while (got < want && pump->buffer_size - used > FP_MAX_PACKET) {
+        struct fp_frame *frame = &pump->frames[got];
+        *frame = (struct fp_frame){.data = pump->buffer + used};
+        ssize_t length = read_frame(fp, frame, pump->buffer_size - used);
         if (length < 0 && errno == EINTR) continue;
-        if (length < 0 && errno == EAGAIN) break;
+        *empty = length < 0 && errno == EAGAIN;
+        if (*empty) break;
         if (length < 0) return got ? (int)got : -errno;
-        pump->frames[got++] = (struct fp_frame){pump->buffer + used, (uint32_t)length};
-        used += (size_t)length;
-        if (pump->buffer_size - used < 65536) break;
+        frame->length = (uint32_t)length;
+        used += frame->length;
+        got++;
     }
     return (int)got;
 }
 
-/* Write frames to the TUN; 0, or -errno if the device is dead. */
-static int write_frames(struct fp *fp, struct pump *pump, bool forwarded)
+/* 0, or -errno. */
+static int write_frame(struct fp *fp, struct fp_frame *frame)
 {
-    struct fp_output *out = &pump->out;
-    for (uint32_t i = 0; i < out->frame_count; i++) {
-        const struct fp_frame *frame = &out->frames[i];
-        ssize_t sent;
-        do {
-            sent = write(fp->config.tun_fd, frame->data, frame->length);
-        } while (sent < 0 && (errno == EINTR ||
-                              (errno == EAGAIN && wait_writable(fp->config.tun_fd))));
-        if (sent < 0) {
-            int error = errno;
-            bool dead = error == EBADFD || error == EBADF;
-            uint32_t lost = dead ? out->frame_count - i : 1;
-            if (forwarded) count(&pump->counters.drops[FP_WRITE_FAILED], lost);
-            if (dead) return -error;
-        } else if (forwarded) {
-            count(&pump->counters.packets, 1);
-            count(&pump->counters.bytes, frame->length);
-        }
+    struct iovec parts[2] = {
+        {&frame->vnet, sizeof frame->vnet},
+        {frame->data, frame->length},
+    };
+    bool vnet = fp->config.offloads & FP_VNET;
+    for (;;) {
+        if (writev(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1) >= 0) return 0;
+        if (errno == EAGAIN && wait_writable(fp->config.tun_fd)) continue;
+        if (errno != EINTR) return -errno;
+    }
+}
+
+static bool is_dead(int error) { return error == -EBADFD || error == -EBADF; }
+
+/* A superpacket that the kernel refused, as the packets that it was made of. */
+static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *frame)
+{
+    struct ipv4 ip;
+    struct cut cut;
+    if (ipv4_parse(frame->data, frame->length, &ip) >= 0 ||
+        split_plan(frame, &ip, &cut) >= 0 ||
+        split_size(&cut, &ip) > pump->out.arena_size)
+        return -EINVAL;
+    split(pump->out.arena, frame->data, &ip, &cut);
+    uint32_t left = split_size(&cut, &ip), full = cut.headers + cut.segment;
+    for (uint8_t *data = pump->out.arena; left;) {
+        struct fp_frame one = {data, min32(left, full), {0}};
+        int error = write_frame(fp, &one);
+        if (is_dead(error)) return error;
+        if (error)
+            count(&pump->counters.drops[FP_WRITE_FAILED], 1);
+        else
+            forwarded(pump, 1, one.length);
+        data += one.length;
+        left -= one.length;
     }
     return 0;
 }
 
-/* ---- the socket -------------------------------------------------------------------- */
-
-static uint32_t cut_into_messages(struct pump *pump)
+/* The packets in a frame, and their bytes. */
+static uint32_t packets_of(const struct fp_frame *frame, uint64_t *bytes)
 {
-    uint32_t total = 0;
-    for (uint32_t i = 0; i < pump->out.burst_count; i++) {
-        const struct fp_burst *burst = &pump->out.bursts[i];
-        for (uint32_t offset = 0; offset < burst->length; offset += burst->segment) {
-            pump->iovecs[total] = (struct iovec){
-                burst->data + offset, min32(burst->segment, burst->length - offset),
-            };
-            pump->addresses[total] = (struct sockaddr_in){
-                .sin_family = AF_INET,
-                .sin_port = htons((uint16_t)burst->port),
-                .sin_addr.s_addr = htonl(burst->address),
-            };
-            pump->messages[total] = (struct mmsghdr){.msg_hdr = {
-                .msg_name = &pump->addresses[total],
-                .msg_namelen = sizeof(struct sockaddr_in),
-                .msg_iov = &pump->iovecs[total],
-                .msg_iovlen = 1,
-            }};
-            total++;
-        }
-    }
-    return total;
+    uint32_t headers = frame->vnet.header_length;
+    uint32_t packets = frame->vnet.gso_type
+                           ? packets_in(frame->length - headers, frame->vnet.segment)
+                           : 1;
+    *bytes = frame->length + (uint64_t)(packets - 1) * headers;
+    return packets;
 }
 
-/* Send all bursts; each datagram is counted as forwarded or as dropped. */
-static void send_bursts(struct fp *fp, struct pump *pump)
+/* Write frames to the TUN; 0, or -errno if the device is dead. */
+static int write_frames(struct fp *fp, struct pump *pump, bool counted)
 {
-    uint32_t total = cut_into_messages(pump);
-    for (uint32_t next = 0; next < total;) {
-        int sent =
-            sendmmsg(fp->config.udp_fd, pump->messages + next, total - next, 0);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && errno == EAGAIN && wait_writable(fp->config.udp_fd)) continue;
-        if (sent < 0) {
+    struct fp_output *out = &pump->out;
+    for (uint32_t i = 0; i < out->frame_count; i++) {
+        struct fp_frame *frame = &out->frames[i];
+        uint64_t bytes;
+        uint32_t packets = packets_of(frame, &bytes);
+        int error = write_frame(fp, frame);
+        if (error == -EINVAL && packets > 1) {
+            give_up(fp, frame->vnet.gso_type == FP_VNET_UDP ? FP_MERGE_UDP
+                                                            : FP_MERGE_TCP);
+            error = write_apart(fp, pump, frame);
+            if (error == 0) continue;
+        }
+        if (error && counted) count(&pump->counters.drops[FP_WRITE_FAILED], packets);
+        if (!error && counted) forwarded(pump, packets, bytes);
+        if (is_dead(error)) return error;
+    }
+    return 0;
+}
+
+/* ---- sending ------------------------------------------------------------------------- */
+
+/* Make one message of the next `length` bytes of a burst, cut every `segment`. */
+static void fill_message(struct pump *pump, uint32_t at, const struct fp_burst *burst,
+                         uint8_t *data, uint32_t length)
+{
+    struct msghdr *message = &pump->messages[at].msg_hdr;
+    pump->iovecs[at] = (struct iovec){data, length};
+    pump->addresses[at] = (struct sockaddr_in){
+        .sin_family = AF_INET,
+        .sin_port = htons((uint16_t)burst->port),
+        .sin_addr.s_addr = htonl(burst->address),
+    };
+    *message = (struct msghdr){
+        .msg_name = &pump->addresses[at],
+        .msg_namelen = sizeof(struct sockaddr_in),
+        .msg_iov = &pump->iovecs[at],
+        .msg_iovlen = 1,
+    };
+    pump->segments[at] = burst->segment;
+    if (length <= burst->segment) return;
+    message->msg_control = pump->controls[at].bytes;
+    message->msg_controllen = CMSG_SPACE(sizeof(uint16_t));
+    struct cmsghdr *cmsg = CMSG_FIRSTHDR(message);
+    cmsg->cmsg_level = SOL_UDP;
+    cmsg->cmsg_type = UDP_SEGMENT;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+    uint16_t segment = (uint16_t)burst->segment;
+    memcpy(CMSG_DATA(cmsg), &segment, sizeof segment);
+}
+
+/* A message whose kind the kernel refuses, as single datagrams, in order. */
+static void send_apart(struct fp *fp, struct pump *pump, uint32_t at)
+{
+    const struct iovec *whole = &pump->iovecs[at];
+    uint32_t left = (uint32_t)whole->iov_len;
+    for (uint8_t *data = whole->iov_base; left;) {
+        uint32_t length = min32(left, pump->segments[at]);
+        ssize_t sent;
+        do {
+            sent = sendto(fp->config.udp_fd, data, length, 0,
+                          (struct sockaddr *)&pump->addresses[at],
+                          sizeof(struct sockaddr_in));
+        } while (sent < 0 && (errno == EINTR || ((errno == EAGAIN || errno == ENOBUFS) &&
+                                                 wait_writable(fp->config.udp_fd))));
+        if (sent < 0)
             count(&pump->counters.drops[FP_SEND_FAILED], 1);
-            next++;
+        else
+            forwarded(pump, 1, length);
+        data += length;
+        left -= length;
+    }
+}
+
+/* Deal with the message that sendmmsg stopped at; true to try it once more. */
+static bool retry(struct fp *fp, struct pump *pump, uint32_t at, uint32_t *tries)
+{
+    uint32_t packets =
+        packets_in((uint32_t)pump->iovecs[at].iov_len, pump->segments[at]);
+    if (errno == EINTR) return true;
+    if (errno == EAGAIN && wait_writable(fp->config.udp_fd)) return true;
+    if (errno == ENOBUFS && (*tries)++ < ENOBUFS_TRIES)
+        return wait_writable(fp->config.udp_fd);
+    if (packets > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
+        /* EMSGSIZE: the way to this peer has become narrow, not the kernel. */
+        if (errno != EMSGSIZE) give_up(fp, FP_GSO);
+        send_apart(fp, pump, at);
+    } else {
+        count(&pump->counters.drops[FP_SEND_FAILED], packets);
+    }
+    return false;
+}
+
+/* Send the first `total` messages; each datagram is counted, forwarded or dropped. */
+static void send_messages(struct fp *fp, struct pump *pump, uint32_t total)
+{
+    uint32_t tries = 0;
+    for (uint32_t next = 0; next < total;) {
+        int sent = sendmmsg(fp->config.udp_fd, pump->messages + next, total - next, 0);
+        if (sent < 0) {
+            if (!retry(fp, pump, next, &tries)) next++, tries = 0;
             continue;
         }
-        for (int i = 0; i < sent; i++) {
-            count(&pump->counters.packets, 1);
-            count(&pump->counters.bytes, pump->iovecs[next++].iov_len);
+        for (int i = 0; i < sent; i++, next++) {
+            uint32_t length = (uint32_t)pump->iovecs[next].iov_len;
+            forwarded(pump, packets_in(length, pump->segments[next]), length);
         }
     }
 }
 
-/* Receive up to `want` datagrams as bursts. How many, or -errno. */
+/* What of a burst one message can carry. */
+static uint32_t message_length(struct fp *fp, const struct fp_burst *burst, uint32_t left)
+{
+    if (!uses(fp, FP_GSO)) return min32(left, burst->segment);
+    uint32_t most = min32(GSO_DATAGRAMS, GSO_BYTES / burst->segment);
+    return min32(left, most * burst->segment);
+}
+
+static void send_bursts(struct fp *fp, struct pump *pump)
+{
+    /* One frame a call means one message a call, too: the ladder's second rung. */
+    uint32_t room = min32(pump->message_count, fp->config.batch), total = 0;
+    for (uint32_t i = 0; i < pump->out.burst_count; i++) {
+        const struct fp_burst *burst = &pump->out.bursts[i];
+        for (uint32_t offset = 0; offset < burst->length;) {
+            uint32_t length = message_length(fp, burst, burst->length - offset);
+            fill_message(pump, total++, burst, burst->data + offset, length);
+            offset += length;
+            if (total == room) {
+                send_messages(fp, pump, total);
+                total = 0;
+            }
+        }
+    }
+    send_messages(fp, pump, total);
+}
+
+/* ---- receiving ----------------------------------------------------------------------- */
+
+static uint32_t segment_of(struct msghdr *message, uint32_t length)
+{
+    for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(message); cmsg;
+         cmsg = CMSG_NXTHDR(message, cmsg)) {
+        if (cmsg->cmsg_level != SOL_UDP || cmsg->cmsg_type != UDP_GRO) continue;
+        int segment;
+        memcpy(&segment, CMSG_DATA(cmsg), sizeof segment);
+        if (segment > 0) return (uint32_t)segment;
+    }
+    return length;
+}
+
+/* Receive up to `want` bursts. How many, or -errno. */
 static int receive_bursts(struct fp *fp, struct pump *pump, uint32_t want)
 {
     for (uint32_t i = 0; i < want; i++) {
@@ -143,6 +314,8 @@ static int receive_bursts(struct fp *fp, struct pump *pump, uint32_t want)
             .msg_namelen = sizeof(struct sockaddr_in),
             .msg_iov = &pump->iovecs[i],
             .msg_iovlen = 1,
+            .msg_control = pump->controls[i].bytes,
+            .msg_controllen = sizeof pump->controls[i].bytes,
         }};
     }
     /* A slot is longer than the MTU: what is cut to fit is still oversize. */
@@ -151,7 +324,8 @@ static int receive_bursts(struct fp *fp, struct pump *pump, uint32_t want)
     for (int i = 0; i < got; i++) {
         uint32_t length = pump->messages[i].msg_len;
         pump->bursts[i] = (struct fp_burst){
-            pump->iovecs[i].iov_base, length, length,
+            pump->iovecs[i].iov_base, length,
+            segment_of(&pump->messages[i].msg_hdr, length),
             ntohl(pump->addresses[i].sin_addr.s_addr),
             ntohs(pump->addresses[i].sin_port),
         };
@@ -159,23 +333,24 @@ static int receive_bursts(struct fp *fp, struct pump *pump, uint32_t want)
     return got;
 }
 
-/* ---- the pumps ---------------------------------------------------------------------- */
+/* ---- the pumps ------------------------------------------------------------------------ */
 
 static int pump_tx(struct fp *fp, uint32_t budget)
 {
     struct pump *pump = &fp->pumps[FP_TX];
     uint32_t moved = 0;
-    while (moved < budget) {
+    for (bool empty = false; moved < budget && !empty;) {
         uint32_t want = min32(fp->config.batch, budget - moved);
-        int got = read_frames(fp, pump, want);
+        int got = read_frames(fp, pump, want, &empty);
         if (got < 0) return got;
-        if (got == 0) break;
-        fp_wrap(fp, pump->frames, (uint32_t)got, now_ns(), &pump->out);
-        send_bursts(fp, pump);
-        int error = write_frames(fp, pump, false);
-        if (error) return error;
+        for (int done = 0; done < got;) {
+            done += fp_wrap(fp, pump->frames + done, (uint32_t)(got - done), now_ns(),
+                            &pump->out);
+            send_bursts(fp, pump);
+            int error = write_frames(fp, pump, false);
+            if (error) return error;
+        }
         moved += (uint32_t)got;
-        if ((uint32_t)got < want) break;
     }
     return (int)moved;
 }
@@ -185,14 +360,17 @@ static int pump_rx(struct fp *fp, uint32_t budget)
     struct pump *pump = &fp->pumps[FP_RX];
     uint32_t moved = 0;
     while (moved < budget) {
-        uint32_t want = min32(fp->config.batch, budget - moved);
+        uint32_t want = min32(pump->message_count, budget - moved);
         int got = receive_bursts(fp, pump, want);
         if (got == -EBADF) return got;
         /* Nothing there, or an error of an earlier send, which is over once told. */
         if (got < 0) break;
-        fp_unwrap(fp, pump->bursts, (uint32_t)got, &pump->out);
-        int error = write_frames(fp, pump, true);
-        if (error) return error;
+        for (int done = 0; done < got;) {
+            done +=
+                fp_unwrap(fp, pump->bursts + done, (uint32_t)(got - done), &pump->out);
+            int error = write_frames(fp, pump, true);
+            if (error) return error;
+        }
         moved += (uint32_t)got;
         if ((uint32_t)got < want) break;
     }

@@ -37,6 +37,7 @@ FLANNELD_DEFAULTS = Config(
     subnet_lease_renew_margin=60,
     datapath="native",
     driver="threads",
+    offload=frozenset({"tso", "uso", "gso", "gro"}),
     operator_socket=Path("/run/flannel/flannelette.sock"),
     verbosity=0,
 )
@@ -51,6 +52,7 @@ def test_each_flag_has_its_field() -> None:
         "--store=local:/var/lib/x.db",
         "--datapath=python",
         "--driver=loop",
+        "--offload=tso,gro",
         "--operator-socket=/tmp/o.sock",
         "--etcd-endpoints=https://a:1,https://[::1]:2/",
         "--etcd-prefix=/p",
@@ -82,6 +84,7 @@ def test_each_flag_has_its_field() -> None:
         subnet_lease_renew_margin=1439,
         datapath="python",
         driver="loop",
+        offload=frozenset({"tso", "gro"}),
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
     )
@@ -218,7 +221,13 @@ def test_a_password_in_an_endpoint_is_not_shown_either() -> None:
 def test_the_usage_has_every_flag_under_its_owner() -> None:
     ours, _, flannelds = config.usage().partition("flanneld's flags:")
     listed = [line.split()[0] for line in ours.splitlines() if line.startswith("  --")]
-    assert listed == ["--store", "--datapath", "--driver", "--operator-socket"]
+    assert listed == [
+        "--store",
+        "--datapath",
+        "--driver",
+        "--offload",
+        "--operator-socket",
+    ]
     for flag in config.FLAGS:
         assert f"  --{flag.name}" in ours + flannelds
     assert max(map(len, config.usage().splitlines())) <= 80

@@ -32,6 +32,7 @@ DOCUMENT: dict[str, Any] = {
         "port": 8285,
         "datapath": "native",
         "driver": "threads",
+        "offloads": ["vnet", "gso"],
     },
     "network": "10.5.0.0/16",
     "lease": {"subnet": "10.5.1.0/24", "expires_in": 86390.1},
@@ -71,6 +72,7 @@ def test_a_node_at_work() -> None:
         "node     192.0.2.1, by eth0 (10.0.0.1)",
         "backend  udp, port 8285, native path, threads driver",
         "tun      flannel0, MTU 1472",
+        "offload  vnet, gso",
         "network  10.5.0.0/16",
         "lease    10.5.1.0/24, expires in 23 h 59 min",
         "store    etcd, connected, revision 42",
@@ -84,7 +86,11 @@ def test_a_node_at_work() -> None:
 
 
 def test_a_node_that_waits_for_its_network() -> None:
-    nothing = dict.fromkeys(DOCUMENT["node"]) | {"datapath": "c", "driver": "loop"}
+    nothing = dict.fromkeys(DOCUMENT["node"]) | {
+        "datapath": "c",
+        "driver": "loop",
+        "offloads": [],
+    }
     document = changed(
         ready=False,
         node=nothing,

@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from flannelette.dataplane.path import Path, open_path
-from flannelette.native.api import Burst, PathConfig
+from flannelette.native.api import NO_OFFLOAD, Burst, Offload, PathConfig
 from tests.helpers.packets import MTU, TUN_ADDRESS
 
 Datagram = tuple[int, int, bytes]
 
 
 @contextmanager
-def both(mtu: int = MTU) -> Iterator[list[Path]]:
+def both(mtu: int = MTU, offloads: Offload = NO_OFFLOAD) -> Iterator[list[Path]]:
+    """FastPath and PurePath; the offloads are the first one's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        config = PathConfig(-1, sock.fileno(), -1, mtu, int(TUN_ADDRESS))
+        config = PathConfig(
+            -1, sock.fileno(), -1, mtu, int(TUN_ADDRESS), offloads=offloads
+        )
         paths = [open_path("native", config), open_path("python", config)]
         try:
             yield paths

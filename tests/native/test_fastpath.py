@@ -7,10 +7,11 @@ import os
 import threading
 from dataclasses import replace
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 
-from flannelette.native.api import Direction, PathConfig, Route
+from flannelette.native.api import Direction, Offload, PathConfig, Route
 from flannelette.native.fastpath import FastPath
 from tests.helpers.packets import MTU, PEER, PORT, ROUTE, TUN_ADDRESS, packet
 
@@ -18,9 +19,16 @@ CONFIG = PathConfig(-1, -1, -1, mtu=MTU, address=int(TUN_ADDRESS))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mtu": 67}, {"mtu": 65508}, {"batch": 0}, {"batch": 1025}]
+    "wrong",
+    [
+        {"mtu": 67},
+        {"mtu": 65508},
+        {"batch": 0},
+        {"batch": 1025},
+        {"offloads": Offload.MERGE_TCP},
+    ],
 )
-def test_settings_out_of_range(wrong: dict[str, int]) -> None:
+def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(OSError, match="Invalid argument") as caught:
         FastPath(replace(CONFIG, **wrong))
     assert caught.value.errno == errno.EINVAL
