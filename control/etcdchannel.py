@@ -177,7 +177,7 @@ class EtcdChannel:
             return self._checked(await call.read())
 
     def _checked(self, answer: Any) -> Any:
-        if answer is grpc.aio.EOF:
+        if answer is grpc.aio.EOF or answer is None:  # None: no protobuf
             raise StoreUnavailable("the watch was ended")
         if answer.compact_revision:
             raise ContinuityLost("the history since was compacted")

@@ -63,11 +63,7 @@ _REFUSALS = {
     grpc.StatusCode.UNIMPLEMENTED,
 }
 _STALE_TOKEN = ("invalid auth token", "user name is empty", "auth store is old")
-_MEANINGS = (
-    # Of what gRPC says of TLS.
-    ("TSI_DATA_CORRUPTED", "the server seems to refuse our client certificate"),
-    ("Handshake read failed", "the server seems not to speak TLS"),
-)
+_TLS_ALERT = "TSI_DATA_CORRUPTED"
 _LATE = "no answer in time"
 _AUTH_IS_OFF = "authentication is not enabled"
 
@@ -258,7 +254,12 @@ class Servers:
             self._rotate(server)
             reason = _details(error).replace(f"ipv4:{server.address}: ", "")
             raise StoreUnavailable(f"{server.address}: {reason}") from None
-        except (StoreUnavailable, TimeoutError) as error:
+        except (
+            StoreUnavailable,
+            TimeoutError,
+            grpc.aio.BaseError,
+            asyncio.InvalidStateError,  # of a stream that ended meanwhile
+        ) as error:
             self._rotate(server)
             reason = str(error) or _LATE
             raise StoreUnavailable(f"{server.address}: {reason}") from None
@@ -291,7 +292,6 @@ def _details(error: grpc.aio.AioRpcError) -> str:
     text = " ".join((error.details() or error.code().name).split())
     text = text.rpartition("last error: ")[2]
     text = re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)
-    for sign, meaning in _MEANINGS:
-        if sign in text:
-            text = f"{meaning} ({text})"
+    if _TLS_ALERT in text:
+        text = f"the server seems to refuse our client certificate ({text})"
     return text[:300]

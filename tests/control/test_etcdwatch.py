@@ -272,10 +272,15 @@ async def test_a_watch_that_is_never_confirmed_is_begun_again(
     assert "no answer in time" in caplog.text
 
 
+class Garbage:
+    def SerializeToString(self) -> bytes:
+        return b"\xff\xff"
+
+
 async def test_a_watch_that_the_server_ends_is_begun_again(
     proxy: EtcdProxy, proxied: Place
 ) -> None:
-    """Cancelled for any reason, or simply over."""
+    """Cancelled for any reason, simply over, or not speaking etcd's language."""
     watches = count()
 
     async def end(answers: Answers) -> Answers:
@@ -286,11 +291,13 @@ async def test_a_watch_that_the_server_ends_is_begun_again(
                 yield rpc.WatchResponse(canceled=True, cancel_reason="etcdserver: mood")
             elif number == 1:
                 return
+            elif number == 2:
+                yield Garbage()
 
     proxy.watch = end
     async with watching(proxied.store) as watcher:
         await watcher.snapshot()
-        await eventually(lambda: proxy.calls.count("Watch") == 3)
+        await eventually(lambda: proxy.calls.count("Watch") == 4)
         await proxied.put(1)
         assert await next_numbers(watcher, 1) == [1]
     assert proxied.store.status().resyncs == 0
