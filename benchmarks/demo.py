@@ -236,7 +236,7 @@ def _keep(
         f"{pod} ping {two.address}",
         f"ip netns exec {two.ns} iperf3 --server --daemon",
         f"{pod} iperf3 --client {two.address}",
-        f"{host} tcpdump -ni eth0 udp port 8285   # on the wire",
+        f"{host} tcpdump -ni eth0 udp port 8285   # if you have it: on the wire",
         f"{host} tcpdump -ni {tun}   # and inside",
         f"flannelette status --operator-socket={cluster.daemons[1].socket}",
     ]
