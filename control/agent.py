@@ -126,8 +126,8 @@ class Agent:
                 keeper = await self._take_lease(store, plan)
                 node = Node(plan, store, keeper, forwarder, netlink)
                 await node.configure(tun)
-                until_forwarding.pop_all()
                 node.forward(tun)
+                until_forwarding.pop_all()
             subnet = keeper.lease.subnet
             subnetfile.write(config.subnet_file, network.network, subnet, plan.mtu)
             self._node = node

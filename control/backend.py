@@ -14,7 +14,7 @@ from flannelette.control.gojson import fold
 from flannelette.control.lease import LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.dataplane.forwarder import Route
-from flannelette.dataplane.underlay import UDP_OVERHEAD, UDP_PORT
+from flannelette.dataplane.underlay import UDP_MOST, UDP_OVERHEAD, UDP_PORT
 
 TYPE = "udp"
 
@@ -44,7 +44,7 @@ class UdpBackend:
 
     def mtu(self, external: int) -> int:
         """The overlay's MTU, bytes, on an interface with that MTU (U5)."""
-        return external - UDP_OVERHEAD
+        return min(external - UDP_OVERHEAD, UDP_MOST)
 
     def attrs(self, public_ip: IPv4Address) -> LeaseAttrs:
         """What our lease says (L3)."""

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from flannelette.control.backend import UdpBackend
+from flannelette.control.errors import HostError
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.netconfig import NetworkConfig
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RECONCILE = 10.0
 """Seconds between two looks at the link; a dead TUN is looked after at once."""
+MIN_MTU = 68
+"""Bytes that every IPv4 link must carry (RFC 791 section 3.2)."""
 REOPEN_RETRY = 1.0
 """Seconds between two tries to replace a lost TUN."""
 
@@ -35,6 +38,14 @@ class Plan:
     external: External
     network: NetworkConfig
     backend: UdpBackend
+
+    def __post_init__(self) -> None:
+        """Raises HostError for an interface too small for IPv4 over the backend."""
+        if self.mtu < MIN_MTU:
+            raise HostError(
+                f"interface {self.external.name}: its MTU {self.external.mtu} leaves "
+                f"{self.mtu} bytes for the overlay; {MIN_MTU} are needed"
+            )
 
     @property
     def mtu(self) -> int:
@@ -119,11 +130,12 @@ class Node:
         await self._netlink.reconcile(self._link(tun.name))
 
     def forward(self, tun: TunDevice) -> None:
-        """Start forwarding; the TUN is the forwarder's from here on."""
-        self.tun_name = tun.name
+        """Start forwarding; the TUN is the forwarder's from here on. Raises OSError,
+        and then it is still the caller's."""
         self.forwarder.start(
             tun, self._plan.mtu, self._tun_address, self._on_pump_error
         )
+        self.tun_name = tun.name
 
     def _on_pump_error(self, error: OSError) -> None:
         log.warning("a pump has ended: error=%s", error)
@@ -134,7 +146,8 @@ class Node:
         pause = RECONCILE
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._pump_ended.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._pump_ended.wait()
             try:
                 if self._pump_ended.is_set() or self.tun_name is None:
                     await self._reopen()
@@ -169,8 +182,8 @@ class Node:
             tun = self.forwarder.open_tun()
             until_forwarding.callback(tun.close)
             await self.configure(tun)
-            until_forwarding.pop_all()
             self.forward(tun)
+            until_forwarding.pop_all()
         self.repairs += 1
         log.warning("repaired: what='the TUN was lost' tun=%s", tun.name)
 

@@ -6,6 +6,7 @@ Both tell `on_error` (on the loop) when a pump ends because a descriptor is dead
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 import threading
 from collections.abc import Callable
@@ -21,7 +22,7 @@ OnError = Callable[[OSError], None]
 
 
 class Driver(Protocol):
-    """Runs a path. Made and closed on the event loop."""
+    """Runs a path. Made and closed on the event loop; making one raises OSError."""
 
     def close(self) -> None:
         """Stop pumping; when this returns no pump is under way."""
@@ -34,20 +35,35 @@ class ThreadDriver:
         self._path = path
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._threads = [
-            threading.Thread(target=self._run, args=[d], name=f"pump-{d.name.lower()}")
-            for d in Direction
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        try:
+            for direction in Direction:
+                self._start(direction)
+        except RuntimeError as error:  # the machine has no thread left for us
+            self.close()
+            raise OSError(errno.EAGAIN, str(error)) from None
+
+    def _start(self, direction: Direction) -> None:
+        name = f"pump-{direction.name.lower()}"
+        thread = threading.Thread(target=self._run, args=[direction], name=name)
+        thread.start()
+        self._threads.append(thread)
 
     def _run(self, direction: Direction) -> None:
         try:
             self._path.run(direction)
         except OSError as error:
-            self._loop.call_soon_threadsafe(self._on_error, error)
+            self._loop.call_soon_threadsafe(self._tell, error)
+
+    def _tell(self, error: OSError) -> None:
+        # Both pumps end when the TUN is gone; the second must not be taken for an error
+        # of whatever has replaced this driver since.
+        if not self._closed:
+            self._on_error(error)
 
     def close(self) -> None:
+        self._closed = True
         self._path.stop()
         for thread in self._threads:
             thread.join()
@@ -63,11 +79,16 @@ class LoopDriver:
         self._loop = asyncio.get_running_loop()
         # libuv gives up a descriptor that reports an error, as a deleted TUN does. An
         # epoll around it is just readable then, and the pump learns the reason.
-        self._epolls = {Direction.TX: select.epoll(), Direction.RX: select.epoll()}
-        for direction, epoll in self._epolls.items():
-            fd = config.tun_fd if direction is Direction.TX else config.udp_fd
-            epoll.register(fd, select.EPOLLIN)
-            self._loop.add_reader(epoll.fileno(), self._pump, direction)
+        self._epolls: dict[Direction, select.epoll] = {}
+        try:
+            for direction in Direction:
+                epoll = self._epolls[direction] = select.epoll()
+                fd = config.tun_fd if direction is Direction.TX else config.udp_fd
+                epoll.register(fd, select.EPOLLIN)
+                self._loop.add_reader(epoll.fileno(), self._pump, direction)
+        except OSError:
+            self.close()
+            raise
 
     def _pump(self, direction: Direction) -> None:
         try:

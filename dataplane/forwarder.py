@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection, Iterable
+from contextlib import ExitStack
 from functools import reduce
 from ipaddress import IPv4Address
 from operator import or_
 
-from flannelette.dataplane.drivers import Driver, OnError, open_driver
+from flannelette.dataplane.drivers import OnError, open_driver
 from flannelette.dataplane.path import Path, open_path
 from flannelette.dataplane.underlay import accept_bursts, sends_bursts
 from flannelette.encap.drop import Drop
@@ -61,10 +62,8 @@ class Forwarder:
         self._offload = frozenset(offload if datapath == "native" else ())
         self._routes: dict[tuple[int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
-        self._tun: TunDevice | None = None
         self._path: Path | None = None
-        self._driver: Driver | None = None
-        self._stop_fd = -1
+        self._running: ExitStack | None = None
 
     @property
     def routes(self) -> list[Route]:
@@ -82,20 +81,35 @@ class Forwarder:
         """Forward. The device is the forwarder's from here on. Raises OSError.
 
         `mtu` is the overlay's, bytes; `address` is the TUN's; `on_error` is called on
-        the loop when a pump has ended."""
-        self._tun = tun
-        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        config = PathConfig(
-            tun_fd=tun.fd,
-            udp_fd=self._underlay.fileno(),
-            stop_fd=self._stop_fd,
-            mtu=mtu,
-            address=int(address),
-            offloads=self._granted(tun),
-        )
-        self._path = open_path(self._datapath, config)
-        self._path.set_routes(self.routes)
-        self._driver = open_driver(self._driver_name, self._path, config, on_error)
+        the loop when a pump has ended. After OSError the device is still the caller's,
+        and start() may be tried again."""
+        with ExitStack() as undo:
+            stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            undo.callback(os.close, stop_fd)
+            config = PathConfig(
+                tun_fd=tun.fd,
+                udp_fd=self._underlay.fileno(),
+                stop_fd=stop_fd,
+                mtu=mtu,
+                address=int(address),
+                offloads=self._granted(tun),
+            )
+            path = open_path(self._datapath, config)
+            undo.callback(self._retire, path)
+            path.set_routes(self.routes)
+            driver = open_driver(self._driver_name, path, config, on_error)
+            undo.callback(driver.close)
+            running = undo.pop_all()
+        self._path = path
+        # What stops first is pushed last: the driver, the path, its eventfd, the TUN.
+        self._running = ExitStack()
+        self._running.callback(tun.close)
+        self._running.push(running)
+
+    def _retire(self, path: Path) -> None:
+        for direction in Direction:
+            self._retired[direction] += path.counters(direction)
+        path.close()
 
     def _granted(self, tun: TunDevice) -> Offload:
         """What the TUN and the socket can do, of what may be used."""
@@ -116,18 +130,10 @@ class Forwarder:
 
     def stop(self) -> None:
         """Stop forwarding and close the TUN; start() may follow."""
-        if self._driver is not None:
-            self._driver.close()
-            self._driver = None
-        if self._path is not None:
-            for direction in Direction:
-                self._retired[direction] += self._path.counters(direction)
-            self._path.close()
-            self._path = None
-        if self._tun is not None:
-            self._tun.close()
-            self._tun = None
-            os.close(self._stop_fd)
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
+        self._path = None
 
     def close(self) -> None:
         self.stop()

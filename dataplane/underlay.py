@@ -5,9 +5,13 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address
 
-from flannelette.encap.udp import OVERHEAD as UDP_OVERHEAD, PORT as UDP_PORT
+from flannelette.encap.udp import (
+    MOST as UDP_MOST,
+    OVERHEAD as UDP_OVERHEAD,
+    PORT as UDP_PORT,
+)
 
-__all__ = ["BUFFER_BYTES", "UDP_OVERHEAD", "UDP_PORT", "open_underlay"]
+__all__ = ["BUFFER_BYTES", "UDP_MOST", "UDP_OVERHEAD", "UDP_PORT", "open_underlay"]
 
 BUFFER_BYTES = 4 << 20
 """Asked of the kernel for each direction; what a burst may outrun us by."""

@@ -15,6 +15,10 @@ OVERHEAD = 28
 """Bytes that an outer IPv4 and UDP header take from the interface's MTU (U5)."""
 
 
+MOST = 65507
+"""Bytes of payload that one datagram can carry over IPv4."""
+
+
 def wrap(packet: bytes, header: ip.Header, mtu: int) -> bytes:
     """The datagram that carries a packet: one hop less (U11), no padding.
 
