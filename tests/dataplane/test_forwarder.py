@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
+import threading
 from ipaddress import IPv4Address
+from typing import NoReturn, cast
 
 import pytest
 
+from flannelette.dataplane import forwarder as module
+from flannelette.dataplane.drivers import ThreadDriver
 from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Forwarder
+from flannelette.dataplane.path import Path
+from flannelette.native.api import PathConfig
 from flannelette.tun.device import TunDevice
 from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS, packet
 
@@ -58,6 +65,71 @@ async def test_routes_and_counters_outlive_the_tun(datapath: str, driver: str) -
         assert forwarder.routes == []
         forwarder.close()
     assert set(os.listdir("/proc/self/fd")) == descriptors
+
+
+@pytest.mark.parametrize("fault", ["eventfd", "path", "driver", "threads"])
+async def test_a_failed_start_leaves_nothing_and_may_be_repeated(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    forwarder = Forwarder(underlay(), "native", "threads", offload=())
+    tun, kernel = new_tun()
+    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    with monkeypatch.context() as broken:
+        break_start(fault, broken)
+        with pytest.raises(OSError, match="no more"):
+            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    forwarder.stop()
+    assert set(os.listdir("/proc/self/fd")) == before[0], "the TUN is still ours"
+
+    with underlay() as peer, kernel:
+        address, port = peer.getsockname()
+        forwarder.set_routes(
+            [ROUTE._replace(address=int(IPv4Address(address)), port=port)]
+        )
+        forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+        await loop.sock_sendall(kernel, packet())
+        await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
+        forwarder.close()
+
+
+def break_start(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "no more")
+
+    match fault:
+        case "eventfd":
+            monkeypatch.setattr(os, "eventfd", refuse)
+        case "path" | "driver":
+            monkeypatch.setattr(module, f"open_{fault}", refuse)
+        case "threads":
+            start = threading.Thread.start
+
+            def start_tx_only(thread: threading.Thread) -> None:
+                if thread.name == "pump-rx":
+                    raise RuntimeError("no more threads")
+                start(thread)
+
+            monkeypatch.setattr(threading.Thread, "start", start_tx_only)
+
+
+class Dying:
+    """A path whose pumps end at once, as when the TUN is gone."""
+
+    def run(self, direction: Direction) -> None:
+        raise OSError(errno.EBADFD, "gone")
+
+    def stop(self) -> None:
+        pass
+
+
+async def test_an_error_that_comes_after_close_is_nobodys() -> None:
+    config = PathConfig(-1, -1, -1, MTU, int(TUN_ADDRESS))
+    driver = ThreadDriver(cast(Path, Dying()), config, fail)
+    driver.close()  # both pumps have ended, and the loop has not heard of it yet
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 async def test_routes_change_while_forwarding() -> None:
