@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network
 
 from flannelette.dataplane.path import open_path
-from flannelette.native.api import PathConfig, Route
+from flannelette.native.api import NO_OFFLOAD, Offload, PathConfig, Route
 from tests.helpers.packets import MTU, TUN_ADDRESS
 
 THERE = IPv4Network("10.5.2.0/24")
@@ -21,7 +21,12 @@ THERE = IPv4Network("10.5.2.0/24")
 class Bench:
     """`kernel` is the kernel's side of the TUN, `peer` another node's socket."""
 
-    def __init__(self, datapath: str = "native", batch: int = 64) -> None:
+    def __init__(
+        self,
+        datapath: str = "native",
+        batch: int = 64,
+        offloads: Offload = NO_OFFLOAD,
+    ) -> None:
         self.tun, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.underlay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -38,6 +43,7 @@ class Bench:
             MTU,
             int(TUN_ADDRESS),
             batch,
+            offloads,
         )
         address, port = self.peer.getsockname()
         self.route = Route.to(THERE, IPv4Address(address), port)
@@ -56,8 +62,10 @@ class Bench:
 
 
 @contextmanager
-def bench(datapath: str = "native", batch: int = 64) -> Iterator[Bench]:
-    it = Bench(datapath, batch)
+def bench(
+    datapath: str = "native", batch: int = 64, offloads: Offload = NO_OFFLOAD
+) -> Iterator[Bench]:
+    it = Bench(datapath, batch, offloads)
     try:
         yield it
     finally:
