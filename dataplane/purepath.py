@@ -12,7 +12,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 
 from flannelette.dataplane.routes import RouteTable
@@ -28,9 +29,11 @@ from flannelette.native.api import (
     Route,
 )
 
+MAX_BATCH = 1024
 MAX_PACKET = 65536
 PATIENCE_MS = 1
 RUN_BUDGET = 1024
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
 class _Tally:
@@ -49,11 +52,20 @@ class PurePath:
     """Forwards in Python. A teacher's and a tester's path: slow, and short."""
 
     def __init__(self, config: PathConfig) -> None:
+        """Raises OSError: EINVAL for a setting out of range."""
+        if not (
+            68 <= config.mtu <= udp.MOST
+            and 1 <= config.batch <= MAX_BATCH
+            and config.offloads == NO_OFFLOAD
+        ):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         self._config = config
         self._socket = socket.socket(fileno=os.dup(config.udp_fd))
         self._routes = RouteTable()
         self._limiter = icmp.Limiter()
         self._tallies = (_Tally(), _Tally())
+        # By direction: may this pump call still wait for a full socket or TUN?
+        self._patient = [True, True]
 
     def close(self) -> None:
         self._socket.close()
@@ -118,7 +130,7 @@ class PurePath:
         answers: list[bytes],
     ) -> None:
         tally = self._tallies[Direction.TX]
-        if not icmp.answerable(header):
+        if not icmp.answerable(packet, header, code):
             return
         if not self._limiter.allow(now):
             tally.answers_limited += 1
@@ -143,6 +155,7 @@ class PurePath:
 
     def pump(self, direction: Direction, budget: int) -> int:
         move = self._move_tx if direction is Direction.TX else self._move_rx
+        self._patient[direction] = True
         for moved in range(budget):
             try:
                 move()
@@ -156,17 +169,15 @@ class PurePath:
         for burst in bursts:
             self._send(burst)
         for answer in answers:
-            self._write(answer)
+            self._write(Direction.TX, answer)
 
     def _move_rx(self) -> None:
         data, (address, port) = self._receive()
         tally = self._tallies[Direction.RX]
         peer = int(IPv4Address(address))
         for frame in self.unwrap([Burst(data, len(data), peer, port)]):
-            if self._write(frame):
+            if self._write(Direction.RX, frame):
                 tally.forwarded(len(frame))
-            else:
-                tally.drops[Drop.WRITE_FAILED] += 1
 
     def _receive(self) -> tuple[bytes, tuple[str, int]]:
         try:
@@ -180,26 +191,39 @@ class PurePath:
     def _send(self, burst: Burst) -> None:
         tally = self._tallies[Direction.TX]
         target = (str(IPv4Address(burst.address)), burst.port)
+        send = partial(self._socket.sendto, burst.data, target)
         try:
-            try:
-                self._socket.sendto(burst.data, target)
-            except BlockingIOError:
-                _wait_writable(self._config.udp_fd)
-                self._socket.sendto(burst.data, target)
+            self._patiently(Direction.TX, self._config.udp_fd, send)
         except OSError:
             tally.drops[Drop.SEND_FAILED] += 1
         else:
             tally.forwarded(len(burst.data))
 
-    def _write(self, frame: bytes) -> bool:
+    def _write(self, direction: Direction, frame: bytes) -> bool:
         """Was it taken? Raises OSError when the device is gone."""
+        tun_fd = self._config.tun_fd
         try:
-            os.write(self._config.tun_fd, frame)
+            self._patiently(direction, tun_fd, partial(os.write, tun_fd, frame))
         except OSError as error:
+            if direction is Direction.RX:  # an answer is none of what is forwarded
+                self._tallies[direction].drops[Drop.WRITE_FAILED] += 1
             if error.errno in (errno.EBADFD, errno.EBADF):
                 raise
             return False
         return True
+
+    def _patiently(
+        self, direction: Direction, fd: int, move: Callable[[], object]
+    ) -> None:
+        """Do it; where fd is full, once more after a short wait, one in a pump call."""
+        try:
+            move()
+        except OSError as error:
+            if error.errno not in _FULL or not self._patient[direction]:
+                raise
+            self._patient[direction] = False
+            _wait_writable(fd)
+            move()
 
     def run(self, direction: Direction) -> None:
         config = self._config

@@ -18,21 +18,30 @@ MAX_LENGTH = 20 + 8 + 60 + 8
 """Bytes of the longest answer: both headers, a quoted header with options, 8 more."""
 
 _TYPE = 3
+_ERRORS = frozenset({3, 4, 5, 11, 12})
+"""Types: unreachable, source quench, redirect, time exceeded, parameter problem."""
 _TTL = 8
 _QUOTED_PAYLOAD = 8
 
 
-def answerable(header: ip.Header) -> bool:
-    """May this packet be answered with an ICMP error at all?
+def answerable(packet: bytes, header: ip.Header, code: int) -> bool:
+    """May this packet, whose checked header is given, be answered with that error?
 
-    Not ICMP (U18), not a fragment other than the first, not what came from or goes to
-    anything but a single host (RFC 1812 section 4.3.2.7)."""
-    return (
-        header.protocol != ip.ICMP
-        and not header.fragment & ip.FRAGMENT_OFFSET
-        and _single_host(header.source)
-        and header.destination >> 28 < 0xE
-    )
+    Not an ICMP error, not a fragment other than the first, not what came from or goes
+    to anything but a single host (RFC 1812 section 4.3.2.7). No ICMP at all where
+    flannel answers none (U18); of the MTU, `ping` must learn as anybody."""
+    if header.fragment & ip.FRAGMENT_OFFSET:
+        return False
+    if header.protocol == ip.ICMP and (
+        code != FRAGMENTATION_NEEDED or _is_error(packet, header)
+    ):
+        return False
+    return _single_host(header.source) and header.destination >> 28 < 0xE
+
+
+def _is_error(packet: bytes, header: ip.Header) -> bool:
+    """Is this ICMP packet an error? If it is too short to tell, better so."""
+    return header.total == header.length or packet[header.length] in _ERRORS
 
 
 def _single_host(address: int) -> bool:

@@ -116,8 +116,8 @@ void merge_finish(struct run *run, struct fp_frame *frame);
 
 enum { NET_UNREACHABLE = 0, FRAGMENTATION_NEEDED = 4 };
 
-/* May this packet be answered with an ICMP error at all? (RFC 1812 section 4.3.2.7) */
-bool icmp_answerable(const struct ipv4 *ip);
+/* May this packet be answered with that error? (RFC 1812 section 4.3.2.7) */
+bool icmp_answerable(const uint8_t *packet, const struct ipv4 *ip, uint8_t code);
 
 /* Write the answer to `offender`; `out` has room for FP_MAX_ANSWER. Its length. */
 uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ipv4 *ip,
@@ -171,6 +171,7 @@ struct pump { /* one direction's own memory */
     struct fp_frame *frames;
     struct fp_burst *bursts;
     struct fp_output out;
+    bool patient; /* may this pump call still wait for a full socket or TUN? */
 };
 
 struct fp {

@@ -7,6 +7,10 @@ enum {
     PROTOCOL_ICMP = 1,
     FRAGMENT_OFFSET = 0x1fff,
     UNREACHABLE = 3,
+    SOURCE_QUENCH = 4,
+    REDIRECT = 5,
+    TIME_EXCEEDED = 11,
+    PARAMETER_PROBLEM = 12,
     ANSWER_TTL = 8,
     QUOTED_PAYLOAD = 8,
 };
@@ -20,10 +24,28 @@ static bool single_host(uint32_t address)
     return net != 0 && net != 127 && address >> 28 < 0xe;
 }
 
-bool icmp_answerable(const struct ipv4 *ip)
+static bool is_error(const uint8_t *packet, const struct ipv4 *ip)
 {
-    return ip->protocol != PROTOCOL_ICMP && !(ip->fragment & FRAGMENT_OFFSET) &&
-           single_host(ip->source) && ip->destination >> 28 < 0xe;
+    if (ip->total == ip->length) return true;
+    switch (packet[ip->length]) {
+    case UNREACHABLE:
+    case SOURCE_QUENCH:
+    case REDIRECT:
+    case TIME_EXCEEDED:
+    case PARAMETER_PROBLEM:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool icmp_answerable(const uint8_t *packet, const struct ipv4 *ip, uint8_t code)
+{
+    if (ip->fragment & FRAGMENT_OFFSET) return false;
+    if (ip->protocol == PROTOCOL_ICMP &&
+        (code != FRAGMENTATION_NEEDED || is_error(packet, ip)))
+        return false;
+    return single_host(ip->source) && ip->destination >> 28 < 0xe;
 }
 
 bool icmp_allow(uint64_t *due, uint64_t now)

@@ -17,7 +17,7 @@ static void answer(struct fp *fp, const uint8_t *packet, const struct ipv4 *ip,
                    uint8_t code, uint64_t now, struct fp_output *out)
 {
     struct counters *counters = &fp->pumps[FP_TX].counters;
-    if (!icmp_answerable(ip)) return;
+    if (!icmp_answerable(packet, ip, code)) return;
     if (!icmp_allow(&fp->icmp_due, now)) {
         count(&counters->answers_limited, 1);
         return;

@@ -5,8 +5,9 @@
  * rx: 1 recvmmsg a batch of bursts   2 unwrap them (path.c)   3 write the frames
  *
  * Errors of one packet cost that packet, and are counted; only a dead descriptor ends a
- * pump. A full socket or TUN is waited for, but briefly: control must not starve. Where
- * the kernel refuses an offload, what it refused goes again without it, in its place. */
+ * pump. A full socket or TUN is waited for, but briefly, and once in a pump call: control
+ * must not starve. Where the kernel refuses an offload, what it refused goes again
+ * without it, in its place. */
 #define _GNU_SOURCE
 #include "fastpath.h"
 
@@ -25,7 +26,6 @@ enum {
     RUN_BUDGET = 1024,      /* frames or bursts between two looks at stop_fd */
     GSO_DATAGRAMS = 64,     /* UDP_MAX_SEGMENTS before Linux 6.9 */
     GSO_BYTES = 65507,      /* of UDP payload in one IPv4 packet */
-    ENOBUFS_TRIES = 3,
 };
 
 static uint64_t now_ns(void)
@@ -42,8 +42,11 @@ static uint32_t packets_in(uint32_t length, uint32_t segment)
     return segment ? (length + segment - 1) / segment : 1;
 }
 
-static bool wait_writable(int fd)
+/* True if it is worth to try again; always false once patience is used up. */
+static bool wait_writable(struct pump *pump, int fd)
 {
+    if (!pump->patient) return false;
+    pump->patient = false;
     struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
     return poll(&pollfd, 1, PATIENCE_MS) == 1;
 }
@@ -98,7 +101,7 @@ static int read_frames(struct fp *fp, struct pump *pump, uint32_t want, bool *em
 }
 
 /* 0, or -errno. */
-static int write_frame(struct fp *fp, struct fp_frame *frame)
+static int write_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame)
 {
     struct iovec parts[2] = {
         {&frame->vnet, sizeof frame->vnet},
@@ -107,7 +110,7 @@ static int write_frame(struct fp *fp, struct fp_frame *frame)
     bool vnet = fp->config.offloads & FP_VNET;
     for (;;) {
         if (writev(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1) >= 0) return 0;
-        if (errno == EAGAIN && wait_writable(fp->config.tun_fd)) continue;
+        if (errno == EAGAIN && wait_writable(pump, fp->config.tun_fd)) continue;
         if (errno != EINTR) return -errno;
     }
 }
@@ -127,7 +130,7 @@ static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *
     uint32_t left = split_size(&cut, &ip), full = cut.headers + cut.segment;
     for (uint8_t *data = pump->out.arena; left;) {
         struct fp_frame one = {data, min32(left, full), {0}};
-        int error = write_frame(fp, &one);
+        int error = write_frame(fp, pump, &one);
         if (is_dead(error)) return error;
         if (error)
             count(&pump->counters.drops[FP_WRITE_FAILED], 1);
@@ -158,7 +161,7 @@ static int write_frames(struct fp *fp, struct pump *pump, bool counted)
         struct fp_frame *frame = &out->frames[i];
         uint64_t bytes;
         uint32_t packets = packets_of(frame, &bytes);
-        int error = write_frame(fp, frame);
+        int error = write_frame(fp, pump, frame);
         if (error == -EINVAL && packets > 1) {
             give_up(fp, frame->vnet.gso_type == FP_VNET_UDP ? FP_MERGE_UDP
                                                             : FP_MERGE_TCP);
@@ -203,6 +206,9 @@ static void fill_message(struct pump *pump, uint32_t at, const struct fp_burst *
     memcpy(CMSG_DATA(cmsg), &segment, sizeof segment);
 }
 
+/* ENOBUFS: it is the device behind the socket that is full. */
+static bool is_full(int error) { return error == EAGAIN || error == ENOBUFS; }
+
 /* A message whose kind the kernel refuses, as single datagrams, in order. */
 static void send_apart(struct fp *fp, struct pump *pump, uint32_t at)
 {
@@ -215,8 +221,9 @@ static void send_apart(struct fp *fp, struct pump *pump, uint32_t at)
             sent = sendto(fp->config.udp_fd, data, length, 0,
                           (struct sockaddr *)&pump->addresses[at],
                           sizeof(struct sockaddr_in));
-        } while (sent < 0 && (errno == EINTR || ((errno == EAGAIN || errno == ENOBUFS) &&
-                                                 wait_writable(fp->config.udp_fd))));
+        } while (sent < 0 &&
+                 (errno == EINTR ||
+                  (is_full(errno) && wait_writable(pump, fp->config.udp_fd))));
         if (sent < 0)
             count(&pump->counters.drops[FP_SEND_FAILED], 1);
         else
@@ -227,14 +234,12 @@ static void send_apart(struct fp *fp, struct pump *pump, uint32_t at)
 }
 
 /* Deal with the message that sendmmsg stopped at; true to try it once more. */
-static bool retry(struct fp *fp, struct pump *pump, uint32_t at, uint32_t *tries)
+static bool retry(struct fp *fp, struct pump *pump, uint32_t at)
 {
     uint32_t packets =
         packets_in((uint32_t)pump->iovecs[at].iov_len, pump->segments[at]);
     if (errno == EINTR) return true;
-    if (errno == EAGAIN && wait_writable(fp->config.udp_fd)) return true;
-    if (errno == ENOBUFS && (*tries)++ < ENOBUFS_TRIES)
-        return wait_writable(fp->config.udp_fd);
+    if (is_full(errno) && wait_writable(pump, fp->config.udp_fd)) return true;
     if (packets > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
         /* EMSGSIZE: the way to this peer has become narrow, not the kernel. */
         if (errno != EMSGSIZE) give_up(fp, FP_GSO);
@@ -248,11 +253,10 @@ static bool retry(struct fp *fp, struct pump *pump, uint32_t at, uint32_t *tries
 /* Send the first `total` messages; each datagram is counted, forwarded or dropped. */
 static void send_messages(struct fp *fp, struct pump *pump, uint32_t total)
 {
-    uint32_t tries = 0;
     for (uint32_t next = 0; next < total;) {
         int sent = sendmmsg(fp->config.udp_fd, pump->messages + next, total - next, 0);
         if (sent < 0) {
-            if (!retry(fp, pump, next, &tries)) next++, tries = 0;
+            if (!retry(fp, pump, next)) next++;
             continue;
         }
         for (int i = 0; i < sent; i++, next++) {
@@ -339,6 +343,7 @@ static int pump_tx(struct fp *fp, uint32_t budget)
 {
     struct pump *pump = &fp->pumps[FP_TX];
     uint32_t moved = 0;
+    pump->patient = true;
     for (bool empty = false; moved < budget && !empty;) {
         uint32_t want = min32(fp->config.batch, budget - moved);
         int got = read_frames(fp, pump, want, &empty);
@@ -359,6 +364,7 @@ static int pump_rx(struct fp *fp, uint32_t budget)
 {
     struct pump *pump = &fp->pumps[FP_RX];
     uint32_t moved = 0;
+    pump->patient = true;
     while (moved < budget) {
         uint32_t want = min32(pump->message_count, budget - moved);
         int got = receive_bursts(fp, pump, want);

@@ -83,7 +83,10 @@ def test_nothing_moves_after_close(
 
 
 @both_drivers
-def test_a_dead_descriptor_is_told_once(runner: asyncio.Runner, driver: str) -> None:
+@both_paths
+def test_a_dead_descriptor_is_told_once(
+    runner: asyncio.Runner, datapath: str, driver: str
+) -> None:
     """A pipe's read end stands for the lost TUN: a write to it fails with EBADF."""
 
     async def use(it: Bench) -> None:
@@ -106,6 +109,6 @@ def test_a_dead_descriptor_is_told_once(runner: asyncio.Runner, driver: str) -> 
         os.close(reading)
         os.close(writing)
 
-    with runner, bench() as it:
+    with runner, bench(datapath) as it:
         runner.run(use(it))
         assert it.path.counters(Direction.RX).drops[Drop.WRITE_FAILED] == 1

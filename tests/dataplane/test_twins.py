@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import errno
+import resource
+import socket
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from flannelette.dataplane.path import Path, open_path
 from flannelette.encap import ip
 from flannelette.encap.drop import Drop
-from flannelette.native.api import Burst, Counters, Direction, Route
+from flannelette.native.api import (
+    NO_OFFLOAD,
+    Burst,
+    Counters,
+    Direction,
+    Offload,
+    PathConfig,
+    Route,
+)
 from tests.helpers.bench import bench, drain
+from tests.helpers.freshnet import in_fresh_net, ip as ip_tool
+from tests.helpers.ns import needs_namespaces
 from tests.helpers.packets import MTU, ROUTE, frames, packet, routes
 from tests.helpers.twins import both, datagrams
 
@@ -98,6 +114,30 @@ def test_refused_routes_are_refused_by_both() -> None:
                 assert caught.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize(
+    ("datapath", "wrong"),
+    [
+        (datapath, wrong)
+        for datapath in ("native", "python")
+        for wrong in ({"mtu": 67}, {"mtu": 65508}, {"batch": 0}, {"batch": 1025})
+    ]
+    + [
+        ("native", {"offloads": Offload.MERGE_TCP}),
+        *(("python", {"offloads": offload}) for offload in Offload),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(
+    datapath: str, wrong: dict[str, Any]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        config = PathConfig(-1, sock.fileno(), -1, MTU, 0)
+        with pytest.raises(OSError) as caught:  # noqa: PT011 (errno says it)
+            open_path(datapath, replace(config, **wrong))
+        assert caught.value.errno == errno.EINVAL
+        for fine in ({"mtu": 68, "batch": 1}, {"mtu": 65507, "batch": 1024}):
+            open_path(datapath, replace(config, **fine)).close()
+
+
 # ---- the pumps -----------------------------------------------------------------------
 
 
@@ -143,3 +183,64 @@ def test_budget_bounds_a_pump() -> None:
                 it.kernel.send(packet())
             assert it.path.pump(Direction.TX, 5) == 5
             assert it.path.pump(Direction.TX, 5) == 3
+
+
+# ---- full descriptors ----------------------------------------------------------------
+
+MANY = 64
+LARGEST = packet(payload=bytes(MTU - 20))
+both_paths = pytest.mark.parametrize("datapath", ["native", "python"])
+
+
+def check_one_wait(path: Path, direction: Direction, reason: Drop, total: int) -> None:
+    """Pump MANY packets to where only few fit: that lets the thread sleep once or so,
+    and every packet of the total so far is counted."""
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    assert path.pump(direction, MANY) == MANY
+    slept = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+    assert 1 <= slept < MANY // 4
+    counters = path.counters(direction)
+    assert counters.drops[reason] == sum(counters.drops) > total // 2
+    assert counters.packets + counters.drops[reason] == total
+
+
+@both_paths
+def test_a_full_tun_is_waited_for_once_in_a_pump(datapath: str) -> None:
+    with bench(datapath) as it:
+        it.tun.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        for turn in (1, 2):
+            for _ in range(MANY):
+                it.peer.sendto(LARGEST, it.underlay.getsockname())
+            check_one_wait(it.path, Direction.RX, Drop.WRITE_FAILED, turn * MANY)
+
+
+@needs_namespaces
+@both_paths
+@pytest.mark.parametrize("wire_mtu", [1500, 1000])
+def test_a_full_socket_is_waited_for_once_in_a_pump(
+    datapath: str, wire_mtu: int
+) -> None:
+    """Datagrams to a neighbour who answers no ARP fill it. Over the narrow wire no
+    burst goes as one message."""
+
+    async def use() -> None:
+        ip_tool(
+            f"link add eth0 mtu {wire_mtu} type veth peer name eth1",
+            "address add 192.0.2.1/24 dev eth0",
+            *(f"link set {device} up" for device in ("lo", "eth0", "eth1")),
+        )
+        native = datapath == "native"
+        gso = Offload.GSO if native and wire_mtu < MTU else NO_OFFLOAD
+        with bench() as it, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            config = replace(it.config, udp_fd=sock.fileno(), offloads=gso)
+            with closing(open_path(datapath, config)) as path:
+                path.set_routes([ROUTE])
+                for turn in (1, 2):
+                    for _ in range(MANY):
+                        it.kernel.send(LARGEST)
+                    total = turn * MANY
+                    check_one_wait(path, Direction.TX, Drop.SEND_FAILED, total)
+
+    in_fresh_net(use)

@@ -15,6 +15,10 @@ def answer(offender: bytes, code: int = icmp.NET_UNREACHABLE, mtu: int = 0) -> b
     return icmp.unreachable(offender, header, int(TUN_ADDRESS), code, mtu)
 
 
+def may_answer(offender: bytes, code: int) -> bool:
+    return icmp.answerable(offender, ip.parse(offender), code)
+
+
 def test_net_unreachable_u17() -> None:
     offender = packet(payload=b"12345678 and more")
     data = answer(offender)
@@ -63,7 +67,29 @@ def test_quotes_no_more_than_the_offender_holds_u19(
     ],
 )
 def test_what_may_be_answered(offender: bytes, expected: bool) -> None:
-    assert icmp.answerable(ip.parse(offender)) is expected
+    assert may_answer(offender, icmp.NET_UNREACHABLE) is expected
+    if ip.parse(offender).protocol != ip.ICMP:
+        assert may_answer(offender, icmp.FRAGMENTATION_NEEDED) is expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        *((bytes([kind, 0]), True) for kind in (0, 8, 9, 10, 13, 14, 30, 255)),
+        *((bytes([kind, 0]), False) for kind in (3, 4, 5, 11, 12)),
+        (b"\x08", True),
+        (b"", False),
+    ],
+)
+@pytest.mark.parametrize("options", [b"", bytes(4)])
+def test_of_icmp_only_errors_are_not_told_the_mtu(
+    payload: bytes, expected: bool, options: bytes
+) -> None:
+    """RFC 1812 section 4.3.2.7; "net unreachable" is kept from all of it (U18)."""
+    offender = packet(protocol=ip.ICMP, payload=payload, options=options)
+    # Padding is no part of the packet: a type is not read from there.
+    assert may_answer(offender + b"\x08", icmp.FRAGMENTATION_NEEDED) is expected
+    assert not may_answer(offender, icmp.NET_UNREACHABLE)
 
 
 def test_limiter_lets_a_burst_through_and_then_the_rate() -> None:

@@ -102,7 +102,21 @@ def likely_packets(draw: st.DrawFn) -> bytes:
     return made + draw(st.sampled_from([b"", b"", b"", b"padding"]))
 
 
-frames = st.one_of(st.binary(max_size=80), likely_packets())
+# ICMP, errors and others, that nothing hinders but perhaps its size.
+icmp_packets = st.builds(
+    lambda destination, kind, size: packet(
+        destination=str(IPv4Address(destination)),
+        payload=bytes([kind]) + bytes(size),
+        protocol=ip.ICMP,
+        fragment=ip.DONT_FRAGMENT,
+    ),
+    addresses,
+    st.one_of(st.sampled_from([0, 3, 4, 5, 8, 11, 12]), st.integers(0, 255)),
+    st.sampled_from([7, MTU - 21, MTU - 20, 3000, 3000]),
+)
+
+
+frames = st.one_of(st.binary(max_size=80), likely_packets(), icmp_packets)
 
 
 @st.composite

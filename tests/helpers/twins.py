@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from flannelette.dataplane.path import Path, open_path
 from flannelette.native.api import NO_OFFLOAD, Burst, Offload, PathConfig
@@ -20,7 +21,8 @@ def both(mtu: int = MTU, offloads: Offload = NO_OFFLOAD) -> Iterator[list[Path]]
         config = PathConfig(
             -1, sock.fileno(), -1, mtu, int(TUN_ADDRESS), offloads=offloads
         )
-        paths = [open_path("native", config), open_path("python", config)]
+        plain = replace(config, offloads=NO_OFFLOAD)
+        paths = [open_path("native", config), open_path("python", plain)]
         try:
             yield paths
         finally:
