@@ -31,7 +31,7 @@ from flannelette.benchmarks.traffic import (
     send_file,
 )
 from flannelette.control import goflags
-from flannelette.control.errors import ConfigError, ControlError
+from flannelette.control.errors import ConfigError, ControlError, one_line
 from flannelette.control.goflags import Flag
 
 MAX_HOSTS = 16
@@ -255,8 +255,7 @@ def _keep(
 
 def _fail(error: Exception, code: int) -> int:
     """One line on stderr, for whoever ran it; the exit code."""
-    said = ": ".join([str(error), *getattr(error, "__notes__", [])])
-    print(f"flannelette demo: {said}", file=sys.stderr)
+    print(f"flannelette demo: {one_line(error)}", file=sys.stderr)
     return code
 
 

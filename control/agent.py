@@ -2,7 +2,8 @@
 
 Order of start-up. Above the line everything is read and checked; below it the machine
 and the cluster change. Stopping is the same list backwards.
- 1 choose the external interface        2 open the store and the operator socket
+ 1 check the subnet file, choose the external interface
+ 2 open the store and the operator socket
  3 wait for the network configuration   4 choose the backend
  ------------------------------------------------------------------------------------
  5 bind the underlay socket, open the TUN     6 take a lease
@@ -25,6 +26,7 @@ from flannelette.control.config import Config
 from flannelette.control.errors import NetworkConfigError, StoreUnavailable
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
+from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node, Plan
 from flannelette.control.store import Reloadable, Store
@@ -99,6 +101,7 @@ class Agent:
     async def run(self) -> None:
         """Start and stay. Raises ControlError or OSError; ends only by cancellation."""
         config = self._config
+        subnetfile.check(config.subnet_file)
         async with AsyncExitStack() as stack:
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
@@ -168,9 +171,17 @@ class Agent:
     async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
         attrs = plan.backend.attrs(plan.external.public_ip)
         previous = subnetfile.previous_subnet(self._config.subnet_file)
-        lease = await insist(
-            "take a lease", lambda: store.acquire(attrs, plan.network, previous)
-        )
+
+        async def acquire() -> Lease:
+            try:
+                lease = await store.acquire(attrs, plan.network, previous)
+            except StoreUnavailable as error:
+                self._waiting_for = str(error)
+                raise
+            self._waiting_for = None
+            return lease
+
+        lease = await insist("take a lease", acquire, lease_held=False)
         log.info("lease: subnet=%s", lease.subnet)
         margin = self._config.subnet_lease_renew_margin * 60.0
         return LeaseKeeper(store, lease, margin)

@@ -8,10 +8,17 @@ ControlError            1
 ├── HostError           1   this machine lacks something: interface, TUN, port
 ├── NetworkConfigError  1   the network configuration in the store
 └── StoreError          1
-    ├── StoreUnavailable    no answer in time: retried, never fatal with a lease held
+    ├── StoreUnavailable    no answer in time: always tried again
     ├── LeaseLost           somebody else holds our subnet
     └── NoFreeSubnet        every subnet of the network is taken
+
+Once a lease is held, LeaseLost is the only StoreError that is fatal (keeper.py).
 """
+
+
+def one_line(error: Exception) -> str:
+    """All that an error says: its message, then its notes."""
+    return "; ".join((str(error), *getattr(error, "__notes__", ())))
 
 
 class ControlError(Exception):

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -106,7 +106,7 @@ class EtcdStore:
                 return written
         raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")
 
-    def watch(self) -> AsyncIterator[Event]:
+    def watch(self) -> AsyncGenerator[Event, None]:
         return LeaseWatch(self._channel, self._directory, self._health).events()
 
     def status(self) -> StoreStatus:

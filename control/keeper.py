@@ -1,6 +1,8 @@
 """Keeping our own lease: renew it in time, and take it again when it was revoked.
 
-A store that does not answer is never fatal here: forwarding goes on without it. Only
+A store that does not answer is never fatal: forwarding goes on without it. One that
+refuses (a password, a permission) is fatal only before there is a lease, when it means
+a wrong setting; later it is waited out in the same way. Once a lease is held, only
 another node on our subnet ends the daemon (LeaseLost).
 """
 
@@ -13,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from flannelette.control.errors import LeaseLost, StoreUnavailable
+from flannelette.control.errors import LeaseLost, StoreError, StoreUnavailable
 from flannelette.control.lease import Added, Event, Lease, Removed, Snapshot
 from flannelette.control.store import Store
 
@@ -28,14 +30,25 @@ RETRY_FIRST, RETRY_MOST = 0.5, 5.0
 """Seconds between tries when the store must answer before anything can go on."""
 
 
-async def insist(what: str, call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the store answers; say once that it does not, once that it does."""
+def is_fatal(error: StoreError, lease_held: bool) -> bool:
+    """Must the daemon end, or is the store asked again later?"""
+    if lease_held:
+        return isinstance(error, LeaseLost)
+    return not isinstance(error, StoreUnavailable)
+
+
+async def insist(what: str, call: Callable[[], Awaitable[T]], lease_held: bool) -> T:
+    """Call until it succeeds; say once that it does not, once that it does.
+
+    Raises StoreError where that is fatal."""
     pause = RETRY_FIRST
     said = False
     while True:
         try:
             result = await call()
-        except StoreUnavailable as error:
+        except StoreError as error:
+            if is_fatal(error, lease_held):
+                raise
             if not said:
                 log.warning("waiting for the store: to=%r error=%s", what, error)
                 said = True
@@ -74,7 +87,9 @@ class LeaseKeeper:
             try:
                 await self._renew()
                 failing = False
-            except StoreUnavailable as error:
+            except StoreError as error:
+                if is_fatal(error, lease_held=True):
+                    raise
                 if not failing:
                     log.warning("the lease is not renewed yet: error=%s", error)
                 failing = True
@@ -103,7 +118,9 @@ class LeaseKeeper:
         async with self._writing:
             log.warning("our lease was revoked: subnet=%s", self.lease.subnet)
             self.lease = await insist(
-                "take the lease again", lambda: self._store.reacquire(self.lease)
+                "take the lease again",
+                lambda: self._store.reacquire(self.lease),
+                lease_held=True,
             )
             log.info("lease taken again: subnet=%s", self.lease.subnet)
 

@@ -24,7 +24,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -111,7 +111,7 @@ class LocalStore:
     async def reacquire(self, lease: Lease) -> Lease:
         return await self._run(self._reacquire, lease)
 
-    async def watch(self) -> AsyncIterator[Event]:
+    async def watch(self) -> AsyncGenerator[Event, None]:
         place: _Place | None = None
         snapshots = 0
         failing = False

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flannelette.control import config, goflags, operator, status
-from flannelette.control.errors import ConfigError, ControlError, StoreError
+from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
 
 USAGE = """\
@@ -98,8 +98,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def _complain(error: Exception) -> None:
     """One line on stderr, notes included."""
-    text = "; ".join((str(error), *getattr(error, "__notes__", ())))
-    print(f"flannelette: {status.printable(text)}", file=sys.stderr)
+    print(f"flannelette: {status.printable(one_line(error))}", file=sys.stderr)
 
 
 # ---- run -----------------------------------------------------------------------------

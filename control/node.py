@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from flannelette.control.backend import UdpBackend
-from flannelette.control.errors import HostError
+from flannelette.control.errors import HostError, one_line
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import Store
-from flannelette.control.table import Change, DelRoute, LeaseTable, SetRoute
+from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
 from flannelette.dataplane.forwarder import Forwarder, Route
 from flannelette.tun.device import TunDevice
 from flannelette.tun.link import LinkState, Netlink
@@ -86,26 +86,26 @@ class Node:
 
     async def _follow(self) -> None:
         """Keep the routes in step with the leases."""
-        table = LeaseTable(self.keeper.lease.subnet)
-        async for event in self._store.watch():
-            self._apply(table.apply(event))
-            await self.keeper.notice(event)
+        own, network = self.keeper.lease, self._plan.network.network
+        table = LeaseTable(own.subnet, own.attrs.public_ip, network)
+        async with aclosing(self._store.watch()) as events:
+            async for event in events:
+                self._apply(table.apply(event))
+                await self.keeper.notice(event)
 
     def _apply(self, changes: list[Change]) -> None:
         added: list[Route] = []
         removed: list[Route] = []
-        network = self._plan.network.network
         for change in changes:
             match change:
-                case SetRoute(subnet, attrs) if not subnet.subnet_of(network):
-                    # It could only take what other leases hold, or nobody does.
-                    log.warning("a lease outside the network: subnet=%s", subnet)
                 case SetRoute(subnet, attrs):
                     added.append(self._plan.backend.route(subnet, attrs))
                     log.info("route: subnet=%s peer=%s", subnet, attrs.public_ip)
                 case DelRoute(subnet):
                     removed.append(Route.to(subnet))
                     log.info("route removed: subnet=%s", subnet)
+                case Ignored(subnet, reason):
+                    log.warning("ignored a lease: subnet=%s reason=%r", subnet, reason)
         if removed:
             self.forwarder.del_routes(removed)
         if added:
@@ -155,7 +155,7 @@ class Node:
                     await self._repair(self.tun_name)
                 self.error, pause = None, RECONCILE
             except OSError as error:
-                why = "; ".join([str(error), *getattr(error, "__notes__", ())])
+                why = one_line(error)
                 if why != self.error:
                     log.error("the link cannot be repaired: error=%s", why)
                 self.error = why

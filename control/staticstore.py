@@ -22,7 +22,7 @@ import asyncio
 import json
 import logging
 import tomllib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
@@ -176,7 +176,7 @@ class StaticStore:
     async def reacquire(self, lease: Lease) -> Lease:
         return await self.renew(lease)
 
-    async def watch(self) -> AsyncIterator[Event]:
+    async def watch(self) -> AsyncGenerator[Event, None]:
         """A Snapshot for each accepted content."""
         seen = 0
         while not self._closed:

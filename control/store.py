@@ -8,7 +8,7 @@ tests/control/store_contract.py, holds each of them to what is written here.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Protocol, runtime_checkable
@@ -68,7 +68,7 @@ class Store(Protocol):
 
         Raises LeaseLost when another node has it by now."""
 
-    def watch(self) -> AsyncIterator[Event]:
+    def watch(self) -> AsyncGenerator[Event, None]:
         """A Snapshot first, then every change after it, none lost, for ever.
 
         Our own lease is among the events. When continuity breaks, another Snapshot

@@ -9,12 +9,27 @@ import os
 import re
 import tempfile
 from contextlib import suppress
+from errno import EISDIR
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 
 _SIZE_MAX = 65536
 """Bytes of a subnet file that are read; a real one has about a hundred."""
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?FLANNEL_SUBNET\s*[=:](.*)", re.DOTALL)
+
+
+def check(path: Path) -> None:
+    """Find out early whether write() will be able to; it makes the directory, too.
+    Raises OSError."""
+    try:
+        make_directory(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        error.add_note(f"the subnet file {path} cannot be written")
+        raise
 
 
 def write(
