@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from flannelette.control import keeper as module
-from flannelette.control.errors import LeaseLost, StoreUnavailable
+from flannelette.control.backend import UdpBackend
+from flannelette.control.errors import LeaseLost, StoreError, StoreUnavailable
+from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
-from flannelette.control.lease import Added, Lease, LeaseAttrs, Removed, Snapshot
+from flannelette.control.lease import Added, Event, Lease, LeaseAttrs, Removed, Snapshot
 from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.node import Node, Plan
+from flannelette.dataplane.forwarder import Forwarder
+from flannelette.tun.link import Netlink
 
 CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 US, THEM = LeaseAttrs(IPv4Address("192.0.2.1")), LeaseAttrs(IPv4Address("192.0.2.2"))
@@ -25,14 +31,15 @@ ELSEWHERE = IPv4Network("10.5.0.0/24")
 
 
 class Flaky(LocalStore):
-    """A local store whose next calls fail as if nobody answered."""
+    """A local store whose next calls fail, as if nobody answered by default."""
 
     failures = 0
+    failure: StoreError = StoreUnavailable("no answer")
 
     def _fail(self) -> None:
         if self.failures:
             self.failures -= 1
-            raise StoreUnavailable("no answer")
+            raise self.failure
 
     async def renew(self, lease: Lease) -> Lease:
         self._fail()
@@ -105,15 +112,26 @@ async def test_a_permanent_lease_is_left_alone(store: Flaky, lease: Lease) -> No
     assert store.failures == 1
 
 
-async def test_a_silent_store_is_asked_again_and_reported_once(
-    store: Flaky, lease: Lease, caplog: pytest.LogCaptureFixture
+either_failure = pytest.mark.parametrize(
+    "failure",
+    [StoreUnavailable("no answer"), StoreError("permission denied")],
+    ids=["silent", "refusing"],
+)
+
+
+@either_failure
+async def test_a_failing_store_is_asked_again_and_reported_once(
+    store: Flaky,
+    lease: Lease,
+    failure: StoreError,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store.failures = 3
+    store.failures, store.failure = 3, failure
     keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
     await renewing(keeper, lambda: keeper.lease.revision != lease.revision)
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert [r.getMessage() for r in warnings] == [
-        "the lease is not renewed yet: error=no answer"
+        f"the lease is not renewed yet: error={failure}"
     ]
 
 
@@ -136,9 +154,12 @@ async def test_what_is_not_about_us_changes_nothing(store: Flaky, lease: Lease) 
     assert (keeper.lease, store.failures) == (lease, 1)
 
 
+@either_failure
 @pytest.mark.parametrize("event", ["removed", "snapshot"])
-async def test_revoked_and_taken_again(store: Flaky, lease: Lease, event: str) -> None:
-    store.failures = 2
+async def test_revoked_and_taken_again(
+    store: Flaky, lease: Lease, event: str, failure: StoreError
+) -> None:
+    store.failures, store.failure = 2, failure
     keeper = LeaseKeeper(store, lease, margin=3600)
     gone = Removed(lease.subnet)
     await keeper.notice(gone if event == "removed" else Snapshot(()))
@@ -155,7 +176,59 @@ async def test_another_holder_is_the_end(
         await keeper.notice(kind(Lease(lease.subnet, THEM)))
 
 
-async def test_insist_says_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_another_holder_closes_the_watch(
+    store: Flaky, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: a watch is a call to a server, and the collector comes when it likes."""
+    closed = asyncio.Event()
+
+    async def watch() -> AsyncGenerator[Event, None]:
+        try:
+            yield Snapshot((Lease(lease.subnet, THEM),))
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(store, "watch", watch)
+    external = External("eth0", 2, 1500, US.public_ip, US.public_ip)
+    plan = Plan(external, CONFIG, UdpBackend(8285))
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    node = Node(plan, store, keeper, cast(Forwarder, None), cast(Netlink, None))
+    with pytest.raises(LeaseLost) as caught:
+        await node._follow()
+    assert closed.is_set(), caught  # which holds the frame, so nothing was collected
+
+
+async def test_a_lease_lost_at_renewal_is_the_end(store: Flaky, lease: Lease) -> None:
+    """Renewing fails, and so does taking it again."""
+    store.failures, store.failure = 2, LeaseLost("held by 192.0.2.2 now")
+    keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
+    with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
+        await asyncio.wait_for(keeper.renew_in_time(), 10)
+    assert store.failures == 0
+
+
+async def test_a_lease_lost_when_taken_again_is_the_end(
+    store: Flaky, lease: Lease
+) -> None:
+    store.failures, store.failure = 1, LeaseLost("held by 192.0.2.2 now")
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
+        await asyncio.wait_for(keeper.notice(Removed(lease.subnet)), 10)
+
+
+@pytest.mark.parametrize("error", [StoreError("wrong password"), LeaseLost("theirs")])
+async def test_a_refusal_before_the_first_lease_is_fatal(error: StoreError) -> None:
+    async def call() -> None:
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(insist("wait", call, lease_held=False), 10)
+
+
+@pytest.mark.parametrize("lease_held", [False, True])
+async def test_insist_says_once(
+    lease_held: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     answers = iter([StoreUnavailable("one"), StoreUnavailable("two"), "done"])
 
@@ -165,7 +238,7 @@ async def test_insist_says_once(caplog: pytest.LogCaptureFixture) -> None:
             raise answer
         return str(answer)
 
-    assert await insist("wait", call) == "done"
+    assert await insist("wait", call, lease_held) == "done"
     assert [record.getMessage() for record in caplog.records] == [
         "waiting for the store: to='wait' error=one",
         "the store answers again: to='wait'",

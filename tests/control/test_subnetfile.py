@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from flannelette.control.subnetfile import previous_subnet, write
+from flannelette.control.subnetfile import check, previous_subnet, write
 
 NETWORK = IPv4Network("10.5.0.0/16")
 SUBNET = IPv4Network("10.5.72.0/24")
@@ -100,6 +100,36 @@ def test_a_failed_write_leaves_the_old_file_and_says_where(
     assert caught.value.__notes__ == [f"while writing the subnet file {path}"]
     assert b"10.5.72.1" in path.read_bytes()
     assert os.listdir(tmp_path) == ["subnet.env"]
+
+
+def test_a_check_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "subnet.env"
+    check(path)
+    assert os.listdir(tmp_path) == []
+    write(path, NETWORK, SUBNET, 1472)
+    before = path.read_bytes(), path.stat().st_ino
+    check(path)
+    assert (path.read_bytes(), path.stat().st_ino) == before
+    assert os.listdir(tmp_path) == ["subnet.env"]
+
+
+def test_a_check_makes_the_directory(tmp_path: Path) -> None:
+    check(tmp_path / "a" / "b" / "subnet.env")
+    assert os.listdir(tmp_path / "a" / "b") == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/proc/subnet.env", "/proc/nowhere/subnet.env", "/dev/null/subnet.env", "."],
+)
+def test_a_check_fails_where_writing_would(tmp_path: Path, place: str) -> None:
+    """Nobody, not even root, makes a file in /proc. `.` is a directory."""
+    path = tmp_path / place
+    with pytest.raises(OSError, match="Errno") as caught:
+        check(path)
+    assert caught.value.__notes__ == [f"the subnet file {path} cannot be written"]
+    with pytest.raises(OSError, match="Errno"):
+        write(path, NETWORK, SUBNET, 1472)
 
 
 def test_what_was_written_is_remembered(tmp_path: Path) -> None:

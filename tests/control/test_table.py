@@ -14,9 +14,11 @@ from flannelette.control.lease import (
     Removed,
     Snapshot,
 )
-from flannelette.control.table import Change, DelRoute, LeaseTable, SetRoute
+from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
 
+NETWORK = IPv4Network("10.5.0.0/16")
 OWN = IPv4Network("10.5.0.0/24")
+OUTSIDE = IPv4Network("10.6.0.0/24")
 A, B = IPv4Network("10.5.1.0/24"), IPv4Network("10.5.2.0/24")
 
 
@@ -28,9 +30,17 @@ def lease(subnet: IPv4Network, held: LeaseAttrs) -> Lease:
     return Lease(subnet, held)
 
 
+US = attrs(9)
+OURS = "our own public IP"
+
+
+def make_table() -> LeaseTable:
+    return LeaseTable(OWN, US.public_ip, NETWORK)
+
+
 def told(*events: Event) -> list[Change]:
     """What the last of the events changes."""
-    table = LeaseTable(OWN)
+    table = make_table()
     changes: list[Change] = []
     for event in events:
         changes = table.apply(event)
@@ -76,17 +86,65 @@ def test_an_empty_snapshot_empties_the_table() -> None:
 
 
 def test_our_own_lease_never_shows() -> None:
-    """E27, E30: by subnet, not by public IP, and not on a resync either."""
-    own = lease(OWN, attrs(9))
+    """E27, E30: whoever holds it, and not on a resync either."""
+    own = lease(OWN, US)
     assert told(Added(own)) == []
     assert told(Added(own), Removed(OWN)) == []
     assert told(Snapshot((own,)), Snapshot(())) == []
     assert told(Added(lease(OWN, attrs(5)))) == []
-    assert told(Added(lease(A, attrs(9)))) == [SetRoute(A, attrs(9))]
 
 
-subnets = st.sampled_from([OWN, *(IPv4Network(f"10.5.{n}.0/24") for n in range(1, 6))])
-leases = st.builds(lease, subnets, st.builds(attrs, st.integers(1, 3)))
+def test_a_lease_elsewhere_with_our_public_ip_is_no_route() -> None:
+    """Its packets would come back to us, and go round in circles."""
+    ours = lease(A, US)
+    assert told(Added(ours)) == [Ignored(A, OURS)]
+    assert told(Snapshot((ours,))) == [Ignored(A, OURS)]
+    assert told(Added(ours), Removed(A)) == [], "there is no route to remove"
+
+
+def test_a_lease_that_becomes_ours_takes_its_route_away() -> None:
+    theirs, ours = lease(A, attrs(1)), lease(A, US)
+    gone = [DelRoute(A), Ignored(A, OURS)]
+    assert told(Added(theirs), Added(ours)) == gone
+    assert told(Added(theirs), Snapshot((ours,))) == gone
+    assert told(Added(theirs), Added(ours), Added(theirs)) == [SetRoute(A, attrs(1))]
+    became = Snapshot((lease(B, attrs(2)), ours))
+    assert told(Added(theirs), became) == [
+        DelRoute(A),
+        SetRoute(B, attrs(2)),
+        Ignored(A, OURS),
+    ]
+
+
+def test_a_lease_outside_the_network_is_no_route() -> None:
+    """A part of the network is inside; what has the network as a part is not."""
+    outside = lease(OUTSIDE, attrs(1))
+    told_once = [Ignored(OUTSIDE, "outside the network")]
+    assert told(Added(outside)) == told_once
+    assert told(Added(outside), Removed(OUTSIDE)) == []
+    assert told(Snapshot((outside,)), Snapshot(())) == []
+    wide = IPv4Network("0.0.0.0/0")
+    assert told(Added(lease(wide, attrs(1)))) == [Ignored(wide, "outside the network")]
+
+
+def test_what_is_ignored_is_told_once() -> None:
+    """For as long as it is there: renewals and resyncs do not tell it again."""
+    ours = lease(A, US)
+    assert told(Added(ours), Added(ours)) == []
+    assert told(Added(ours), Snapshot((ours,))) == []
+    assert told(Added(ours), Added(lease(A, attrs(9, '"b"')))) == []
+    assert told(Added(ours), Removed(A), Added(ours)) == [Ignored(A, OURS)]
+
+
+def test_a_snapshot_with_a_subnet_twice_means_the_last() -> None:
+    twice = Snapshot((lease(A, attrs(1)), lease(A, US)))
+    assert told(twice) == [Ignored(A, OURS)]
+
+
+subnets = st.sampled_from(
+    [OWN, OUTSIDE, *(IPv4Network(f"10.5.{n}.0/24") for n in range(1, 6))]
+)
+leases = st.builds(lease, subnets, st.builds(attrs, st.sampled_from([1, 2, 9])))
 events: st.SearchStrategy[Event] = st.one_of(
     leases.map(Added),
     subnets.map(Removed),
@@ -98,18 +156,11 @@ events: st.SearchStrategy[Event] = st.one_of(
 def test_the_fold_of_the_changes_is_the_fold_of_the_events(
     history: list[Event],
 ) -> None:
-    table = LeaseTable(OWN)
+    table = make_table()
     routes: dict[IPv4Network, LeaseAttrs] = {}
+    ignored: set[IPv4Network] = set()
     model: dict[IPv4Network, LeaseAttrs] = {}
     for event in history:
-        for change in table.apply(event):
-            assert change.subnet != OWN
-            match change:
-                case SetRoute(subnet, held):
-                    assert routes.get(subnet) != held, "nothing new was told"
-                    routes[subnet] = held
-                case DelRoute(subnet):
-                    del routes[subnet]  # fails for a route never told
         match event:
             case Added(added):
                 model[added.subnet] = added.attrs
@@ -118,5 +169,19 @@ def test_the_fold_of_the_changes_is_the_fold_of_the_events(
             case Snapshot(there):
                 model = {each.subnet: each.attrs for each in there}
         model.pop(OWN, None)
-        assert routes == model
-        assert len(table) == len(model)
+        bad = {subnet for subnet in model if model[subnet] == US or subnet == OUTSIDE}
+        changes = table.apply(event)
+        removals = [isinstance(change, DelRoute) for change in changes]
+        assert removals == sorted(removals, reverse=True), "removals come first"
+        for change in changes:
+            assert change.subnet != OWN
+            match change:
+                case SetRoute(subnet, held):
+                    assert routes.get(subnet) != held, "nothing new was told"
+                    routes[subnet] = held
+                case DelRoute(subnet):
+                    del routes[subnet]  # fails for a route never told
+        told_now = {each.subnet for each in changes if isinstance(each, Ignored)}
+        assert told_now == bad - ignored, "each is told once"
+        ignored = bad
+        assert routes == {subnet: model[subnet] for subnet in model.keys() - bad}

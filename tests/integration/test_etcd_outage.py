@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -86,6 +87,64 @@ def test_a_revoked_lease_is_taken_again(on_etcd: tuple[Lab, Gateway]) -> None:
     assert "our lease was revoked" in it.log(1)
 
 
+def as_root(it: Lab, *command: str) -> None:
+    """Run etcdctl against the lab's etcd, as its user root."""
+    etcdctl = ["etcdctl", "--endpoints=http://192.0.2.1:2379", "--user=root:secret"]
+    it.rig.run(it.rig.host(1), [*etcdctl, *command])
+
+
+@pytest.mark.skipif(shutil.which("etcdctl") is None, reason="no etcdctl in PATH")
+def test_a_refusal_does_not_end_a_daemon_that_has_a_lease(
+    on_etcd: tuple[Lab, Gateway],
+) -> None:
+    """Its lease is revoked, and etcd does not let it take it again."""
+    it, etcd = on_etcd
+    key = key_of(it, 1)
+    _, lease = etcd.leases()[key]
+    etcd._call("auth/user/add", name="root", password="secret")
+    etcd._call("auth/user/grant", user="root", role="root")
+    etcd._call("auth/enable")
+    try:
+        as_root(it, "lease", "revoke", f"{lease:x}")
+        refusal = "waiting for the store: to='take the lease again' error=etcd refuses"
+        until(lambda: refusal in it.log(1))
+        assert it.is_ready(1)
+    finally:
+        as_root(it, "auth", "disable")
+    until(lambda: key in etcd.leases())
+    it.until_reaches(1, 2)
+    assert it.log(1).count(refusal) == 1
+
+
+def test_what_keeps_a_daemon_from_its_lease_is_reported(tmp_path: Path) -> None:
+    """An etcd that is full can be read, and takes no leases."""
+    full = {"memberID": 0, "alarm": "NOSPACE"}
+    with lab(tmp_path, store="etcd") as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        etcd = Gateway(it.rig)
+        etcd._call("maintenance/alarm", action="ACTIVATE", **full)
+        daemon = it.cluster.start_daemon(1)
+        until(lambda: "waiting for the store: to='take a lease'" in it.log(1))
+        status = daemon.status()
+        assert status is not None
+        assert not status["ready"]
+        assert "space exceeded" in status["last_error"]
+        etcd._call("maintenance/alarm", action="DEACTIVATE", **full)
+        until(lambda: it.is_ready(1))
+        assert it.status(1)["last_error"] is None
+
+
+def test_without_a_subnet_file_no_lease_is_taken(tmp_path: Path) -> None:
+    with lab(tmp_path, store="etcd") as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        it.cluster._flags.append("--subnet-file=/proc/nowhere/subnet.env")
+        daemon = it.cluster.start_daemon(1)
+        assert daemon.process.wait(DEADLINE) == 1
+        assert "the subnet file /proc/nowhere/subnet.env" in it.log(1)
+        assert len(it.log(1).splitlines()) == 1, "one line, and nothing before it"
+        assert Gateway(it.rig).leases() == {}
+
+
 def test_a_lease_that_somebody_else_took_ends_the_daemon(
     on_etcd: tuple[Lab, Gateway],
 ) -> None:
@@ -116,6 +175,30 @@ def test_foreign_entries_empty_nothing(on_etcd: tuple[Lab, Gateway]) -> None:
     until(lambda: "10.5.250.0/24" in routes(it, 1))
     assert len(routes(it, 1)) == 2
     assert it.status(1)["store"]["skipped"] >= 4
+    it.reach(1, 2)
+
+
+def test_leases_that_are_no_routes(on_etcd: tuple[Lab, Gateway]) -> None:
+    """With our own public IP, or outside the network: said once, and nothing more."""
+    it, etcd = on_etcd
+    before = routes(it, 1)
+    ours = b'{"PublicIP":"192.0.2.1","PublicIPv6":null}'
+    ignored = {"10.5.249.0-24": ours, "10.6.0.0-24": VALUE}
+    etcd.put(LEASES + NEW, VALUE)
+    until(lambda: "10.5.250.0/24" in routes(it, 1))
+    for _ in range(2):
+        for key, value in ignored.items():
+            etcd.put(LEASES + key, value)
+    etcd.put(LEASES + NEW, ours)
+    until(lambda: routes(it, 1) == before)
+    for key in ignored:
+        etcd.delete(LEASES + key)
+    etcd.put(LEASES + NEW, VALUE)
+    until(lambda: "10.5.250.0/24" in routes(it, 1))
+    for key in ignored:
+        subnet = key.replace("-", "/")
+        assert it.log(1).count(f"ignored a lease: subnet={subnet} ") == 1
+        assert f"route removed: subnet={subnet}" not in it.log(1)
     it.reach(1, 2)
 
 
