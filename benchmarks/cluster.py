@@ -154,10 +154,10 @@ class Cluster:
         for number in self._rig.numbers:
             self.start_daemon(number)
 
-    def start_daemon(self, number: int) -> Daemon:
-        """Start a host's daemon, for the first time or again."""
+    def start_daemon(self, number: int, *flags: str) -> Daemon:
+        """Start a host's daemon, for the first time or again, with flags of its own."""
         directory = self._directory / f"h{number}"
-        daemon = Daemon(self._rig, number, directory, self._flags)
+        daemon = Daemon(self._rig, number, directory, [*self._flags, *flags])
         self.daemons[number] = daemon
         return daemon
 

@@ -134,8 +134,8 @@ def test_a_setting_out_of_range_is_refused(
         with pytest.raises(OSError) as caught:  # noqa: PT011 (errno says it)
             open_path(datapath, replace(config, **wrong))
         assert caught.value.errno == errno.EINVAL
-        for fine in ({"mtu": 68, "batch": 1}, {"mtu": 65507, "batch": 1024}):
-            open_path(datapath, replace(config, **fine)).close()
+        for mtu, batch in ((68, 1), (65507, 1024)):
+            open_path(datapath, replace(config, mtu=mtu, batch=batch)).close()
 
 
 # ---- the pumps -----------------------------------------------------------------------
