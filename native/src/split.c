@@ -30,10 +30,9 @@ int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *
 {
     const struct fp_vnet *vnet = &frame->vnet;
     *cut = (struct cut){.packets = 1};
-    if (vnet->gso_type == 0) {
-        bool partial = vnet->flags & FP_VNET_NEEDS_CSUM;
-        return partial && !checksum_in_place(vnet, ip) ? FP_BAD_OFFLOAD : -1;
-    }
+    if (vnet->flags & FP_VNET_NEEDS_CSUM && !checksum_in_place(vnet, ip))
+        return FP_BAD_OFFLOAD;
+    if (vnet->gso_type == 0) return -1;
     uint8_t type = vnet->gso_type & (uint8_t)~FP_VNET_ECN;
     uint8_t wanted = type == FP_VNET_TCPV4 ? TCP : type == FP_VNET_UDP ? UDP : 0;
     if (!wanted || wanted != ip->protocol || !vnet->segment || ip->fragment & 0x3fff)

@@ -16,7 +16,7 @@ def pieces(entry: bytes) -> list[bytes]:
     if len(entry) < 3:
         return []
     segment = 1 + int.from_bytes(entry[1:3], "big")
-    data = entry[3:]
+    data = entry[3:-10] if entry[0] & 4 and len(entry) >= 13 else entry[3:]
     cut = [data[at : at + segment] for at in range(0, len(data), segment)]
     return [with_checksum(one) for one in cut] if entry[0] & 1 else cut
 

@@ -158,6 +158,7 @@ SOUND = Vnet(NEEDS_CSUM, GSO_TCPV4, 40, 100, 20, 16)
         SOUND._replace(gso_type=GSO_UDP),
         SOUND._replace(gso_type=3),
         SOUND._replace(gso_type=4),
+        SOUND._replace(segment=1000, checksum_start=65535),  # one packet, in the end
         Vnet(NEEDS_CSUM, 0, 0, 0, 19, 16),
         Vnet(NEEDS_CSUM, 0, 0, 0, 20, 65535),
         Vnet(NEEDS_CSUM, 0, 0, 0, 65535, 0),
