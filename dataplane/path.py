@@ -7,7 +7,7 @@ and equal counters. Which one runs is the operator's word; there is no fallback.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from flannelette.native.api import (
@@ -59,9 +59,6 @@ class Path(Protocol):
 
     def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
         """rx without system calls: frames to the TUN."""
-
-
-PathFactory = Callable[[PathConfig], Path]
 
 
 def open_path(datapath: str, config: PathConfig) -> Path:
