@@ -174,12 +174,10 @@ class Agent:
 
         async def acquire() -> Lease:
             try:
-                lease = await store.acquire(attrs, plan.network, previous)
+                return await store.acquire(attrs, plan.network, previous)
             except StoreUnavailable as error:
                 self._waiting_for = str(error)
                 raise
-            self._waiting_for = None
-            return lease
 
         lease = await insist("take a lease", acquire, lease_held=False)
         log.info("lease: subnet=%s", lease.subnet)

@@ -108,6 +108,7 @@ def test_a_lease_that_becomes_ours_takes_its_route_away() -> None:
     assert told(Added(theirs), Added(ours)) == gone
     assert told(Added(theirs), Snapshot((ours,))) == gone
     assert told(Added(theirs), Added(ours), Added(theirs)) == [SetRoute(A, attrs(1))]
+    assert told(Added(ours), Added(theirs), Added(ours)) == gone
     became = Snapshot((lease(B, attrs(2)), ours))
     assert told(Added(theirs), became) == [
         DelRoute(A),
