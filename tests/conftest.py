@@ -30,7 +30,11 @@ PATIENCE = 5.0
 
 def _threads() -> set[str]:
     # grpc keeps one thread for each process that ever used it.
-    return {t.name for t in threading.enumerate() if "_poll_wrapper" not in str(t)}
+    return {
+        f"{thread.native_id} {thread.name}"
+        for thread in threading.enumerate()
+        if "_poll_wrapper" not in str(thread)
+    }
 
 
 def _children() -> set[str]:
@@ -44,15 +48,14 @@ def _children() -> set[str]:
 
 
 def _files() -> set[str]:
-    """Sockets, pipes and files by name."""
+    """Sockets, pipes and files by name; epolls, eventfds and pidfds by number."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
             target = os.readlink(entry)
         except FileNotFoundError:  # the directory's own descriptor
             continue
-        if not target.startswith("anon_inode:"):
-            found.add(f"{entry.name} {target}")
+        found.add(f"{entry.name} {target}")
     return found
 
 
@@ -86,7 +89,7 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Set up first and torn down last: fixtures clean up before it looks."""
     looks = dict(_LOOKS)
     if request.node.path.name.startswith("test_etcd"):
-        del looks["files"]  # grpc keeps a socket pair for each event loop it has seen
+        del looks["files"]  # grpc keeps descriptors for each event loop it has seen
     before = {what: look() for what, look in looks.items()}
     yield
     deadline = time.monotonic() + PATIENCE
