@@ -50,6 +50,7 @@ sanitize: setup
 peers: build/peers/flanneld
 
 build/peers/flanneld: tests/interop/build-flanneld
+	@.ci/system-packages go:golang-go
 	tests/interop/build-flanneld $@
 
 fuzz: setup
