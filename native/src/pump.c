@@ -117,29 +117,38 @@ static int write_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame)
 
 static bool is_dead(int error) { return error == -EBADFD || error == -EBADF; }
 
-/* A superpacket that the kernel refused, as the packets that it was made of. */
+static void written(struct pump *pump, int error, uint32_t packets, uint64_t bytes)
+{
+    if (error)
+        count(&pump->counters.drops[FP_WRITE_FAILED], packets);
+    else
+        forwarded(pump, packets, bytes);
+}
+
+/* A superpacket that the kernel refused, as the packets that it was made of; each is
+ * counted. 0, or -errno if the device is dead. */
 static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *frame)
 {
     struct ipv4 ip;
-    struct cut cut;
+    struct cut cut = {.packets = 1};
+    int dead = 0;
     if (ipv4_parse(frame->data, frame->length, &ip) >= 0 ||
         split_plan(frame, &ip, &cut) >= 0 ||
-        split_size(&cut, &ip) > pump->out.arena_size)
-        return -EINVAL;
+        split_size(&cut, &ip) > pump->out.arena_size) {
+        written(pump, -EINVAL, cut.packets, 0);
+        return 0;
+    }
     split(pump->out.arena, frame->data, &ip, &cut);
     uint32_t left = split_size(&cut, &ip), full = cut.headers + cut.segment;
     for (uint8_t *data = pump->out.arena; left;) {
         struct fp_frame one = {data, min32(left, full), {0}};
-        int error = write_frame(fp, pump, &one);
-        if (is_dead(error)) return error;
-        if (error)
-            count(&pump->counters.drops[FP_WRITE_FAILED], 1);
-        else
-            forwarded(pump, 1, one.length);
+        int error = dead ? dead : write_frame(fp, pump, &one);
+        written(pump, error, 1, one.length);
+        if (is_dead(error)) dead = error;
         data += one.length;
         left -= one.length;
     }
-    return 0;
+    return dead;
 }
 
 /* The packets in a frame, and their bytes. */
@@ -157,22 +166,22 @@ static uint32_t packets_of(const struct fp_frame *frame, uint64_t *bytes)
 static int write_frames(struct fp *fp, struct pump *pump, bool counted)
 {
     struct fp_output *out = &pump->out;
+    int dead = 0;
     for (uint32_t i = 0; i < out->frame_count; i++) {
         struct fp_frame *frame = &out->frames[i];
         uint64_t bytes;
         uint32_t packets = packets_of(frame, &bytes);
-        int error = write_frame(fp, pump, frame);
+        int error = dead ? dead : write_frame(fp, pump, frame);
         if (error == -EINVAL && packets > 1) {
             give_up(fp, frame->vnet.gso_type == FP_VNET_UDP ? FP_MERGE_UDP
                                                             : FP_MERGE_TCP);
             error = write_apart(fp, pump, frame);
-            if (error == 0) continue;
+        } else if (counted) {
+            written(pump, error, packets, bytes);
         }
-        if (error && counted) count(&pump->counters.drops[FP_WRITE_FAILED], packets);
-        if (!error && counted) forwarded(pump, packets, bytes);
-        if (is_dead(error)) return error;
+        if (is_dead(error)) dead = error;
     }
-    return 0;
+    return dead;
 }
 
 /* ---- sending ------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 from contextlib import closing
@@ -244,3 +245,20 @@ def test_a_full_socket_is_waited_for_once_in_a_pump(
                     check_one_wait(path, Direction.TX, Drop.SEND_FAILED, total)
 
     in_fresh_net(use)
+
+
+@pytest.mark.parametrize("datapath", ["native", "python"])
+def test_every_packet_that_a_dead_tun_costs_is_counted(datapath: str) -> None:
+    """A pipe's read end stands for the lost TUN. The native path has received the
+    whole batch by then; PurePath has received one."""
+    with bench(datapath) as it:
+        reading, writing = os.pipe()
+        os.dup2(reading, it.tun.fileno())
+        for _ in range(5):
+            it.peer.sendto(packet(), it.underlay.getsockname())
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            it.path.pump(Direction.RX, 100)
+        drops = it.path.counters(Direction.RX).drops
+        assert drops[Drop.WRITE_FAILED] == (5 if datapath == "native" else 1)
+        os.close(reading)
+        os.close(writing)
