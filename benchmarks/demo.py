@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,32 +266,23 @@ def _hosts(text: str) -> int:
     return hosts
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{', '.join(choices[:-1])} or {choices[-1]} is wanted")
-        return text
-
-    return read
-
-
 FLAGS = (
     Flag("hosts", _hosts, f"`NUMBER` of hosts, 2 to {MAX_HOSTS}", "2"),
     Flag(
         "store",
-        _one_of(*get_args(StoreKind)),
+        goflags.one_of(*get_args(StoreKind)),
         "`KIND` of store: local (a file), etcd (its own) or static",
         "local",
     ),
     Flag(
         "datapath",
-        _one_of("native", "python"),
+        goflags.one_of("native", "python"),
         "`KIND` of path: native (C) or python",
         "native",
     ),
     Flag(
         "driver",
-        _one_of("threads", "loop"),
+        goflags.one_of("threads", "loop"),
         "`KIND` of driver: threads or loop",
         "threads",
     ),

@@ -7,7 +7,7 @@ machine is checked here, so that a wrong setting ends in one line and exit code 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
+from flannelette.dataplane.forwarder import OFFLOADS
 
 ENVIRONMENT = "FLANNELD_"
 """What a flag's variable begins with (C1)."""
@@ -231,24 +232,12 @@ def _level(text: str) -> int:
     return level
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{' or '.join(choices)} is wanted")
-        return text
-
-    return read
-
-
-_OFFLOADS = ("tso", "uso", "gso", "gro")
-
-
 def _offload(text: str) -> frozenset[str]:
     if text == "auto":
-        return frozenset(_OFFLOADS)
+        return frozenset(OFFLOADS)
     chosen = frozenset() if text == "none" else frozenset(text.split(","))
-    if not chosen <= set(_OFFLOADS):
-        raise ValueError(f"auto, none, or some of {','.join(_OFFLOADS)} are wanted")
+    if not chosen <= set(OFFLOADS):
+        raise ValueError(f"auto, none, or some of {','.join(OFFLOADS)} are wanted")
     return chosen
 
 
@@ -258,20 +247,20 @@ _OURS = (
     ),
     Flag(
         "datapath",
-        _one_of("native", "python"),
+        goflags.one_of("native", "python"),
         "`KIND` of path: native or python",
         "native",
     ),
     Flag(
         "driver",
-        _one_of("threads", "loop"),
+        goflags.one_of("threads", "loop"),
         "`KIND` of driver: threads or loop",
         "threads",
     ),
     Flag(
         "offload",
         _offload,
-        "`LIST` of offloads allowed: auto, none or some of " + ",".join(_OFFLOADS),
+        "`LIST` of offloads allowed: auto, none or some of " + ",".join(OFFLOADS),
         "auto",
     ),
     Flag(

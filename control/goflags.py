@@ -64,6 +64,17 @@ def integer(text: str) -> int:
     return value
 
 
+def one_of(*choices: str) -> Callable[[str], str]:
+    """A kind of flag: one of these words."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{', '.join(choices[:-1])} or {choices[-1]} is wanted")
+        return text
+
+    return read
+
+
 def from_argv(flags: Iterable[Flag], argv: Sequence[str]) -> dict[str, Any]:
     """The values of the flags that argv gives, by name.
 
