@@ -114,7 +114,7 @@ class Counters:
     bytes: int
     """Forwarded: of IP packets, outer headers not counted."""
     answers: int
-    """ICMP errors written to the TUN."""
+    """ICMP errors made for the TUN."""
     answers_limited: int
     """ICMP errors held back by their rate limit."""
     drops: tuple[int, ...]

@@ -83,7 +83,7 @@ struct fp_output {
 
 struct fp_counters {
     uint64_t packets, bytes;           /* forwarded */
-    uint64_t answers, answers_limited; /* ICMP errors: written, and held back by rate */
+    uint64_t answers, answers_limited; /* ICMP errors: made, and held back by rate */
     uint64_t drops[FP_DROPS];
 };
 

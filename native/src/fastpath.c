@@ -34,8 +34,9 @@ static int pump_allocate(struct pump *pump, uint32_t messages, uint32_t results)
     pump->out.capacity = results;
     pump->message_count = messages;
     bool complete = pump->buffer && pump->messages && pump->iovecs && pump->addresses &&
-                    pump->controls && pump->segments && pump->frames && pump->bursts && pump->out.bursts &&
-                    pump->out.frames && pump->out.arena;
+                    pump->controls && pump->segments && pump->frames &&
+                    pump->bursts && pump->out.bursts && pump->out.frames &&
+                    pump->out.arena;
     return complete ? 0 : -ENOMEM;
 }
 
