@@ -120,7 +120,11 @@ class Agent:
             # ---- from here on the machine and the cluster change ---------------------
             underlay = open_underlay(external.address, backend.port)
             forwarder = Forwarder(
-                underlay, config.datapath, config.driver, config.offload
+                underlay,
+                config.datapath,
+                config.driver,
+                config.offload,
+                config.batch,
             )
             stack.callback(forwarder.close)
             with ExitStack() as until_forwarding:

@@ -16,7 +16,7 @@ from typing import Literal
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
-from flannelette.dataplane.forwarder import OFFLOADS
+from flannelette.dataplane.forwarder import MAX_BATCH, OFFLOADS
 
 ENVIRONMENT = "FLANNELD_"
 """What a flag's variable begins with (C1)."""
@@ -85,6 +85,8 @@ class Config:
     """Who calls the pumps."""
     offload: frozenset[str]
     """What may be used of dataplane.forwarder.OFFLOADS, if the kernel grants it."""
+    batch: int
+    """Packets that one system call may move, 1 to MAX_BATCH."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
@@ -127,6 +129,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         datapath=values["datapath"],
         driver=values["driver"],
         offload=values["offload"],
+        batch=values["batch"],
         operator_socket=socket,
         verbosity=values["v"],
     )
@@ -241,6 +244,13 @@ def _offload(text: str) -> frozenset[str]:
     return chosen
 
 
+def _batch(text: str) -> int:
+    batch = goflags.integer(text)
+    if not 1 <= batch <= MAX_BATCH:
+        raise ValueError(f"1 to {MAX_BATCH} packets are wanted")
+    return batch
+
+
 _OURS = (
     Flag(
         "store", store, "`KIND` of store: etcd, local:PATH or static:FILE.toml", "etcd"
@@ -262,6 +272,12 @@ _OURS = (
         _offload,
         "`LIST` of offloads allowed: auto, none or some of " + ",".join(OFFLOADS),
         "auto",
+    ),
+    Flag(
+        "batch",
+        _batch,
+        f"`NUMBER` of packets that one system call may move, 1 to {MAX_BATCH}",
+        "64",
     ),
     Flag(
         "operator-socket",

@@ -15,6 +15,7 @@ from flannelette.dataplane.path import Path, open_path
 from flannelette.dataplane.underlay import accept_bursts, sends_bursts
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
+    MAX_BATCH,
     NO_OFFLOAD,
     Counters,
     Direction,
@@ -25,6 +26,7 @@ from flannelette.native.api import (
 from flannelette.tun.device import TunDevice, open_tun
 
 __all__ = [
+    "MAX_BATCH",
     "NO_COUNTERS",
     "NO_OFFLOAD",
     "OFFLOADS",
@@ -53,13 +55,16 @@ class Forwarder:
         datapath: str,
         driver: str,
         offload: Collection[str] = OFFLOADS,
+        batch: int = 64,
     ) -> None:
         """The socket is the forwarder's from here on. `offload` names what may be
-        used, of OFFLOADS; the Python path uses none."""
+        used, of OFFLOADS; the Python path uses none. `batch` is how many packets one
+        system call may move, 1 to MAX_BATCH; the Python path moves one."""
         self._underlay = underlay
         self._datapath = datapath
         self._driver_name = driver
         self._offload = frozenset(offload if datapath == "native" else ())
+        self._batch = batch
         self._routes: dict[tuple[int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
         self._path: Path | None = None
@@ -92,6 +97,7 @@ class Forwarder:
                 stop_fd=stop_fd,
                 mtu=mtu,
                 address=int(address),
+                batch=self._batch,
                 offloads=self._granted(tun),
             )
             path = open_path(self._datapath, config)

@@ -20,6 +20,7 @@ from flannelette.dataplane.routes import RouteTable
 from flannelette.encap import icmp, ip, udp
 from flannelette.encap.drop import Drop, Dropped
 from flannelette.native.api import (
+    MAX_BATCH,
     NO_OFFLOAD,
     Burst,
     Counters,
@@ -29,7 +30,6 @@ from flannelette.native.api import (
     Route,
 )
 
-MAX_BATCH = 1024
 MAX_PACKET = 65536
 PATIENCE_MS = 1
 RUN_BUDGET = 1024

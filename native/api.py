@@ -34,6 +34,8 @@ class Offload(IntFlag):
 
 
 NO_OFFLOAD = Offload(0)
+MAX_BATCH = 1024
+"""FP_MAX_BATCH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class PathConfig:
     address: int
     """The TUN's IPv4 address: the source of ICMP errors."""
     batch: int = 64
-    """Frames or datagrams that one system call may move, 1 to 1024."""
+    """Frames or datagrams that one system call may move, 1 to MAX_BATCH."""
     offloads: Offload = NO_OFFLOAD
     """What the descriptors were opened for."""
 

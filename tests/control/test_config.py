@@ -38,6 +38,7 @@ FLANNELD_DEFAULTS = Config(
     datapath="native",
     driver="threads",
     offload=frozenset({"tso", "uso", "gso", "gro"}),
+    batch=64,
     operator_socket=Path("/run/flannel/flannelette.sock"),
     verbosity=0,
 )
@@ -53,6 +54,7 @@ def test_each_flag_has_its_field() -> None:
         "--datapath=python",
         "--driver=loop",
         "--offload=tso,gro",
+        "--batch=1",
         "--operator-socket=/tmp/o.sock",
         "--etcd-endpoints=https://a:1,https://[::1]:2/",
         "--etcd-prefix=/p",
@@ -85,6 +87,7 @@ def test_each_flag_has_its_field() -> None:
         datapath="python",
         driver="loop",
         offload=frozenset({"tso", "gro"}),
+        batch=1,
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
     )
@@ -226,6 +229,7 @@ def test_the_usage_has_every_flag_under_its_owner() -> None:
         "--datapath",
         "--driver",
         "--offload",
+        "--batch",
         "--operator-socket",
     ]
     for flag in config.FLAGS:

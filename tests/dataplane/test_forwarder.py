@@ -94,6 +94,16 @@ async def test_a_failed_start_leaves_nothing_and_may_be_repeated(
         forwarder.close()
 
 
+async def test_the_batch_is_the_path_s() -> None:
+    forwarder = Forwarder(underlay(), "native", "threads", offload=(), batch=0)
+    tun, kernel = new_tun()
+    with pytest.raises(OSError, match="Invalid argument"):
+        forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    tun.close()
+    kernel.close()
+    forwarder.close()
+
+
 def break_start(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
         raise OSError(errno.EMFILE, "no more")
