@@ -23,7 +23,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from flannelette.control import interface, operator, report, subnetfile
 from flannelette.control.backend import UdpBackend
 from flannelette.control.config import Config
-from flannelette.control.errors import NetworkConfigError, StoreUnavailable
+from flannelette.control.errors import (
+    NetworkConfigError,
+    StoreUnavailable,
+    one_line,
+)
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
@@ -118,7 +122,7 @@ class Agent:
             backend = UdpBackend.from_config(network)
             plan = self._plan = Plan(external, network, backend)
             # ---- from here on the machine and the cluster change ---------------------
-            underlay = open_underlay(external.address, backend.port)
+            underlay = open_underlay(external.address, backend.port, config.queues)
             forwarder = Forwarder(
                 underlay,
                 config.datapath,
@@ -130,6 +134,11 @@ class Agent:
             with ExitStack() as until_forwarding:
                 tun = forwarder.open_tun()
                 until_forwarding.callback(tun.close)
+                if tun.unsteered is not None:
+                    log.warning(
+                        "flows may change their queue: error=%s",
+                        one_line(tun.unsteered),
+                    )
                 keeper = await self._take_lease(store, plan)
                 node = Node(plan, store, keeper, forwarder, netlink)
                 await node.configure(tun)

@@ -16,7 +16,7 @@ from typing import Literal
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
-from flannelette.dataplane.forwarder import MAX_BATCH, OFFLOADS
+from flannelette.dataplane.forwarder import MAX_BATCH, MAX_QUEUES, OFFLOADS
 
 ENVIRONMENT = "FLANNELD_"
 """What a flag's variable begins with (C1)."""
@@ -83,6 +83,8 @@ class Config:
     """What forwards: FastPath in C or PurePath in Python."""
     driver: Literal["threads", "loop"]
     """Who calls the pumps."""
+    queues: int
+    """Of the TUN and of the underlay, 1 to MAX_QUEUES."""
     offload: frozenset[str]
     """What may be used of dataplane.forwarder.OFFLOADS, if the kernel grants it."""
     batch: int
@@ -128,6 +130,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         subnet_lease_renew_margin=values["subnet-lease-renew-margin"],
         datapath=values["datapath"],
         driver=values["driver"],
+        queues=values["queues"],
         offload=values["offload"],
         batch=values["batch"],
         operator_socket=socket,
@@ -244,6 +247,13 @@ def _offload(text: str) -> frozenset[str]:
     return chosen
 
 
+def _queues(text: str) -> int:
+    queues = goflags.integer(text)
+    if not 1 <= queues <= MAX_QUEUES:
+        raise ValueError(f"1 to {MAX_QUEUES} queues are wanted")
+    return queues
+
+
 def _batch(text: str) -> int:
     batch = goflags.integer(text)
     if not 1 <= batch <= MAX_BATCH:
@@ -266,6 +276,12 @@ _OURS = (
         goflags.one_of("threads", "loop"),
         "`KIND` of driver: threads or loop",
         "threads",
+    ),
+    Flag(
+        "queues",
+        _queues,
+        f"`NUMBER` of queues that share the work, 1 to {MAX_QUEUES}",
+        "1",
     ),
     Flag(
         "offload",

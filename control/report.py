@@ -37,6 +37,8 @@ def document(
         "node": {
             "datapath": config.datapath,
             "driver": config.driver,
+            "queues": config.queues,
+            "steering": node and node.forwarder.steering,
             "offloads": _offloads(node),
             "tun": node and node.tun_name,
             **_plan(plan),

@@ -31,6 +31,10 @@ class NodeDocument(TypedDict):
     port: int | None
     datapath: str
     driver: str
+    queues: int
+    steering: str | None
+    """`fixed`: a flow keeps its queue of the TUN; `automatic`: the kernel may change
+    it; null without a choice."""
     offloads: list[str]
     """Those in use: allowed, granted by the kernel, and not refused since."""
 
@@ -159,6 +163,8 @@ def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
         f"{node['datapath']} path, {node['driver']} driver",
     )
     yield "tun", f"{node['tun'] or 'none'}, MTU {node['mtu']}"
+    if node["queues"] > 1:
+        yield "queues", f"{node['queues']}, {node['steering'] or 'no'} steering"
     yield "offload", ", ".join(node["offloads"]) or "none"
 
 

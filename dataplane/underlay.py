@@ -1,8 +1,9 @@
-"""The outside socket: UDP on the underlay."""
+"""The outside sockets: UDP on the underlay."""
 
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from ipaddress import IPv4Address
 
 from flannelette.encap.udp import (
@@ -17,9 +18,30 @@ BUFFER_BYTES = 4 << 20
 """Asked of the kernel for each direction; what a burst may outrun us by."""
 
 
-def open_underlay(address: IPv4Address, port: int) -> socket.socket:
-    """A non-blocking socket bound to address:port, the one that all datagrams leave
-    from and arrive at (U6). Raises OSError, EADDRINUSE among them."""
+def open_underlay(
+    address: IPv4Address, port: int, queues: int = 1
+) -> list[socket.socket]:
+    """Non-blocking sockets bound to address:port, the one that all datagrams leave
+    from and arrive at (U6). The kernel gives all that one peer sends to one of them.
+
+    Raises OSError, EADDRINUSE among them."""
+    with ExitStack() as undo:
+        first = undo.enter_context(_bound(address, port, joining=False))
+        sockets = [first]
+        if queues > 1:
+            # Only now: whoever has the port refuses a socket that would not share it.
+            # So a second daemon is refused as ever, though it is of the same user.
+            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            port = first.getsockname()[1]
+        while len(sockets) < queues:
+            joined = _bound(address, port, joining=True)
+            sockets.append(undo.enter_context(joined))
+        undo.pop_all()
+    return sockets
+
+
+def _bound(address: IPv4Address, port: int, joining: bool) -> socket.socket:
+    """Raises OSError."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
@@ -28,6 +50,8 @@ def open_underlay(address: IPv4Address, port: int) -> socket.socket:
             (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
         ):
             _enlarge(sock, force, option)
+        if joining:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((str(address), port))
     except OSError as error:
         sock.close()

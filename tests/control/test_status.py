@@ -32,6 +32,8 @@ DOCUMENT: dict[str, Any] = {
         "port": 8285,
         "datapath": "native",
         "driver": "threads",
+        "queues": 1,
+        "steering": None,
         "offloads": ["vnet", "gso"],
     },
     "network": "10.5.0.0/16",
@@ -89,6 +91,7 @@ def test_a_node_that_waits_for_its_network() -> None:
     nothing = dict.fromkeys(DOCUMENT["node"]) | {
         "datapath": "c",
         "driver": "loop",
+        "queues": 2,
         "offloads": [],
     }
     document = changed(

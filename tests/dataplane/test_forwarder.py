@@ -25,7 +25,7 @@ def new_tun() -> tuple[TunDevice, socket.socket]:
     tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     tun.setblocking(False)
     kernel.setblocking(False)
-    return TunDevice(tun.detach(), "flannel0"), kernel
+    return TunDevice((tun.detach(),), "flannel0"), kernel
 
 
 def underlay() -> socket.socket:
@@ -47,7 +47,7 @@ async def test_routes_and_counters_outlive_the_tun(datapath: str, driver: str) -
     with underlay() as peer:
         address, port = peer.getsockname()
         route = ROUTE._replace(address=int(IPv4Address(address)), port=port)
-        forwarder = Forwarder(underlay(), datapath, driver)
+        forwarder = Forwarder([underlay()], datapath, driver)
         assert forwarder.counters(Direction.TX) == NO_COUNTERS
         forwarder.set_routes([route])
         for turn in (1, 2):
@@ -72,7 +72,7 @@ async def test_a_failed_start_leaves_nothing_and_may_be_repeated(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
-    forwarder = Forwarder(underlay(), "native", "threads", offload=())
+    forwarder = Forwarder([underlay()], "native", "threads", offload=())
     tun, kernel = new_tun()
     before = set(os.listdir("/proc/self/fd")), threading.active_count()
     with monkeypatch.context() as broken:
@@ -95,7 +95,7 @@ async def test_a_failed_start_leaves_nothing_and_may_be_repeated(
 
 
 async def test_the_batch_is_the_path_s() -> None:
-    forwarder = Forwarder(underlay(), "native", "threads", offload=(), batch=0)
+    forwarder = Forwarder([underlay()], "native", "threads", offload=(), batch=0)
     tun, kernel = new_tun()
     with pytest.raises(OSError, match="Invalid argument"):
         forwarder.start(tun, MTU, TUN_ADDRESS, fail)
@@ -145,7 +145,7 @@ async def test_an_error_that_comes_after_close_is_nobodys() -> None:
 async def test_routes_change_while_forwarding() -> None:
     loop = asyncio.get_running_loop()
     tun, kernel = new_tun()
-    forwarder = Forwarder(underlay(), "native", "threads")
+    forwarder = Forwarder([underlay()], "native", "threads")
     forwarder.start(tun, MTU, TUN_ADDRESS, fail)
     with underlay() as one, underlay() as two, kernel:
         for peer in (one, two, one):

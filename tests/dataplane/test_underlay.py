@@ -1,30 +1,93 @@
-"""The outside socket."""
+"""The outside sockets."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 
 import pytest
 
 from flannelette.dataplane.underlay import BUFFER_BYTES, open_underlay
+from tests.helpers.bench import drain
 
 LOOPBACK = IPv4Address("127.0.0.1")
 
 
-def test_bound_to_the_address_and_not_blocking() -> None:
-    with open_underlay(LOOPBACK, 0) as sock:
-        assert sock.getsockname()[0] == "127.0.0.1"
-        assert not sock.getblocking()
-        assert not sock.get_inheritable()
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) <= 2 * BUFFER_BYTES
+@contextmanager
+def opened(queues: int = 1, port: int = 0) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        sockets = open_underlay(LOOPBACK, port, queues)
+        for sock in sockets:
+            stack.enter_context(sock)
+        yield sockets
 
 
-def test_a_port_in_use_is_named() -> None:
-    with open_underlay(LOOPBACK, 0) as first:
-        port = first.getsockname()[1]
+@pytest.mark.parametrize("queues", [1, 3])
+def test_bound_to_the_address_and_not_blocking(queues: int) -> None:
+    with opened(queues) as sockets:
+        assert len(sockets) == queues
+        assert len({sock.getsockname() for sock in sockets}) == 1
+        for sock in sockets:
+            assert sock.getsockname()[0] == "127.0.0.1"
+            assert not sock.getblocking()
+            assert not sock.get_inheritable()
+            size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            assert size <= 2 * BUFFER_BYTES
+
+
+@pytest.mark.parametrize("second", [1, 2])
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_port_in_use_is_named(first: int, second: int) -> None:
+    """Also if those who have it share it among themselves, as a daemon's queues do."""
+    with opened(first) as sockets:
+        port = sockets[0].getsockname()[1]
         with pytest.raises(OSError, match="in use") as caught:
-            open_underlay(LOOPBACK, port)
+            open_underlay(LOOPBACK, port, second)
     assert caught.value.errno == errno.EADDRINUSE
     assert caught.value.__notes__ == [f"binding UDP 127.0.0.1:{port}"]
+
+
+def test_one_socket_shares_with_nobody() -> None:
+    with (
+        opened() as sockets,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(sockets[0].getsockname())
+
+
+def test_what_a_peer_sends_comes_to_one_of_them_in_order() -> None:
+    per_peer = [bytes([number]) for number in range(20)]
+    busy = set()
+    with opened(4) as sockets:
+        for _ in range(64):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+                for data in per_peer:
+                    peer.sendto(data, sockets[0].getsockname())
+            got = [drain(sock) for sock in sockets]
+            assert [datagrams for datagrams in got if datagrams] == [per_peer]
+            busy.add(got.index(per_peer))
+    assert busy == {0, 1, 2, 3}
+
+
+def test_nothing_stays_open_when_one_of_them_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bind = socket.socket.bind
+    bound: list[socket.socket] = []
+
+    class Third(socket.socket):
+        def bind(self, address: tuple[str, int]) -> None:  # type: ignore[override]
+            if len(bound) == 2:
+                raise OSError(errno.ENOBUFS, "no room")
+            bind(self, address)
+            bound.append(self)
+
+    monkeypatch.setattr(socket, "socket", Third)
+    with pytest.raises(OSError, match="no room"):
+        open_underlay(LOOPBACK, 0, 3)
+    assert [sock.fileno() for sock in bound] == [-1, -1]

@@ -38,8 +38,8 @@ def test_named_by_the_first_free_number_and_gone_with_the_descriptor_u3(
     with netns.inside(ns):
         first, second = open_tun(), open_tun()
     assert (first.name, second.name) == ("flannel0", "flannel1")
-    assert not os.get_inheritable(first.fd)
-    assert not os.get_blocking(first.fd)
+    assert not os.get_inheritable(first.queues[0])
+    assert not os.get_blocking(first.queues[0])
     assert {"flannel0", "flannel1"} <= set(names(ns))
     first.close()
     assert "flannel0" not in names(ns)
@@ -56,7 +56,7 @@ def test_one_read_is_one_packet_without_a_header(ns: str) -> None:
         sender.sendto(b"hello", ("10.5.2.2", 9))
     while True:
         try:
-            frame = os.read(tun.fd, 65536)
+            frame = os.read(tun.queues[0], 65536)
         except BlockingIOError:
             continue
         if frame[0] >> 4 == 4:  # the kernel's IPv6 noise comes first
@@ -80,7 +80,10 @@ def test_reading_a_deleted_device_says_so(ns: str) -> None:
     with netns.inside(ns):
         tun = open_tun()
     netns.ip(["link delete flannel0"], ns)
-    for attempt in (lambda: os.read(tun.fd, 65536), lambda: os.write(tun.fd, packet())):
+    for attempt in (
+        lambda: os.read(tun.queues[0], 65536),
+        lambda: os.write(tun.queues[0], packet()),
+    ):
         with pytest.raises(OSError, match="bad state") as caught:
             attempt()
         assert caught.value.errno == errno.EBADFD
