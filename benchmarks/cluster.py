@@ -112,11 +112,13 @@ class Cluster:
         store: StoreKind = "local",
         datapath: str = "native",
         driver: str = "threads",
+        flags: Sequence[str] = (),
     ) -> None:
+        """`flags` go to every daemon, and have the last word."""
         self.daemons: dict[int, Daemon] = {}
         self._rig = rig
         self._directory = directory
-        self._flags = [f"--datapath={datapath}", f"--driver={driver}"]
+        self._flags = [f"--datapath={datapath}", f"--driver={driver}", *flags]
         self._store = store
         self._etcd: Program | None = None
 

@@ -55,6 +55,34 @@ class Screen:
         for row in rows:
             self.say(self._row(row, widths))
 
+    def heading(self, text: str) -> None:
+        """What the next table is about."""
+        self.say(self._styled("1", text))
+
+    def grid(
+        self, heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
+    ) -> None:
+        """Numbers: names at the left, all else to the right of its column."""
+        widths = [max(map(len, column)) for column in zip(*heads, *rows, strict=True)]
+        for head in heads:
+            self.say(self._styled("2", self._numbers(head, widths)))
+        for row in rows:
+            self.say(self._numbers(row, widths))
+
+    def progress(self, text: str) -> None:
+        """What goes on: one line that the next one replaces, where there is a terminal,
+        and nothing elsewhere."""
+        if self._stream.isatty():
+            self._stream.write(f"\r\x1b[K{text[:WIDTH]}")
+            self._stream.flush()
+
+    def _numbers(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        name, *rest = cells
+        padded = [
+            cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)
+        ]
+        return (_INDENT + "  ".join([name.ljust(widths[0]), *padded])).rstrip()
+
     def _row(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
         return _INDENT + "   ".join(padded).rstrip()

@@ -86,7 +86,7 @@ def _echo(
     echo: socket.socket, ident: int, sequence: int, deadline: float
 ) -> float | None:
     """Seconds until the answer; None when there is none within one second."""
-    request = _request(ident, sequence)
+    request = echo_request(ident, sequence)
     started = time.monotonic()
     give_up = min(started + 1, deadline)
     with suppress(TimeoutError):
@@ -95,18 +95,19 @@ def _echo(
         while time.monotonic() < give_up:
             echo.settimeout(_until(give_up))
             packet = echo.recv(2048)
-            if _is_answer(packet, ident, sequence):
+            if is_answer(packet, ident, sequence):
                 return time.monotonic() - started
     return None
 
 
-def _request(ident: int, sequence: int) -> bytes:
+def echo_request(ident: int, sequence: int) -> bytes:
+    """An ICMP echo request of ping's usual size (RFC 792)."""
     payload = bytes(range(56))
     message = struct.pack("!BBHHH", ECHO_REQUEST, 0, 0, ident, sequence) + payload
     return message[:2] + struct.pack("!H", ip.checksum(message)) + message[4:]
 
 
-def _is_answer(packet: bytes, ident: int, sequence: int) -> bool:
+def is_answer(packet: bytes, ident: int, sequence: int) -> bool:
     """A raw socket sees every ICMP message, its IPv4 header included."""
     message = packet[(packet[0] & 0xF) * 4 :] if packet else b""
     if len(message) < 8:

@@ -30,6 +30,7 @@ Commands:
   status      show what the daemon on this machine does
   net-config  show or write the network configuration of a local store
   demo        watch an overlay of several nodes at work on this machine
+  bench       measure the overlay on this machine, beside others
   version     print the version
   help        print this
 
@@ -238,6 +239,11 @@ def _demo(argv: Sequence[str]) -> int:
     return code
 
 
+def _bench(argv: Sequence[str]) -> int:
+    code: int = importlib.import_module("flannelette.benchmarks.bench").main(argv)
+    return code
+
+
 def _version(argv: Sequence[str]) -> int:
     if argv:
         raise ConfigError(f"unexpected argument: {argv[0]}")
@@ -250,5 +256,6 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "status": _status,
     "net-config": _net_config,
     "demo": _demo,
+    "bench": _bench,
     "version": _version,
 }

@@ -63,15 +63,15 @@ def test_no_answer(pods: tuple[Pod, Pod]) -> None:
 
 def test_what_an_answer_is() -> None:
     """A late answer to an earlier echo must not be taken for a quick one to this."""
-    reply = b"\0" + traffic._request(258, 7)[1:]
+    reply = b"\0" + traffic.echo_request(258, 7)[1:]
     plain, options = b"\x45" + bytes(19), b"\x47" + bytes(27)
-    assert traffic._is_answer(plain + reply, 258, 7)
-    assert traffic._is_answer(options + reply, 258, 7)
-    assert not traffic._is_answer(plain + reply, 258, 8)
-    assert not traffic._is_answer(plain + reply, 259, 7)
-    assert not traffic._is_answer(plain + traffic._request(258, 7), 258, 7)
+    assert traffic.is_answer(plain + reply, 258, 7)
+    assert traffic.is_answer(options + reply, 258, 7)
+    assert not traffic.is_answer(plain + reply, 258, 8)
+    assert not traffic.is_answer(plain + reply, 259, 7)
+    assert not traffic.is_answer(plain + traffic.echo_request(258, 7), 258, 7)
     for size in range(28):
-        assert not traffic._is_answer((plain + reply)[:size], 258, 7)
+        assert not traffic.is_answer((plain + reply)[:size], 258, 7)
 
 
 def test_ping_goes_on_after_a_loss(rig: Rig, pods: tuple[Pod, Pod]) -> None:

@@ -1,0 +1,63 @@
+"""iperf3's client in a pod: TCP throughput."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flannelette.benchmarks.contenders import IPERF_PORT, Stand
+from flannelette.benchmarks.netns import RigError, tool
+
+PATIENCE = 10.0
+"""Seconds that a run may take beyond its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What the receiver got, of all flows."""
+
+    bytes: int
+    bits_per_second: float
+
+
+def command(target: str, flows: int, seconds: int) -> list[str]:
+    """The client's command line."""
+    return [
+        tool("iperf3"),
+        f"--client={target}",
+        f"--port={IPERF_PORT}",
+        f"--parallel={flows}",
+        f"--time={seconds}",
+        "--json",
+    ]
+
+
+def run(stand: Stand, flows: int, seconds: int, under: Sequence[str] = ()) -> Stream:
+    """From the stand's first pod to its second; `under` goes before the command.
+
+    Raises RigError."""
+    source, target = stand.pods
+    line = [*under, *command(str(target.address), flows, seconds)]
+    try:
+        done = stand.rig.run(source.ns, line, check=False, timeout=seconds + PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise RigError("iperf3 did not end in time") from None
+    return parse(done.stdout)
+
+
+def parse(text: str) -> Stream:
+    """Read its JSON. Raises RigError, with iperf3's own words where it has some."""
+    try:
+        document: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise RigError("iperf3 ended without a result") from None
+    if "error" in document:
+        raise RigError(f"iperf3: {document['error']}")
+    try:
+        received = document["end"]["sum_received"]
+        return Stream(int(received["bytes"]), float(received["bits_per_second"]))
+    except (KeyError, TypeError, ValueError):
+        raise RigError("iperf3's result is not understood") from None
