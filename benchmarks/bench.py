@@ -12,6 +12,7 @@ happens to all of them. Figures are medians over the rounds.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -120,7 +121,7 @@ def _bench(options: Options) -> int:
         results.note(f"the machine was not idle before the start: {noise}")
         print(f"warning: {results.notes[-1]}", file=sys.stderr)
     with _directory() as directory, load_generator() as load:
-        tools = Tools(load, options.seconds)
+        tools = Tools(load, options.seconds, shutil.which("perf"))
         progress = Progress(options, len(names))
         for number in range(options.rounds):
             _round(number, names, options, directory, tools, results, progress)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,27 @@ def run(stand: Stand, flows: int, seconds: int, under: Sequence[str] = ()) -> St
     except subprocess.TimeoutExpired:
         raise RigError("iperf3 did not end in time") from None
     return parse(done.stdout)
+
+
+@contextmanager
+def background(stand: Stand, flows: int, seconds: int) -> Iterator[None]:
+    """The same beside what the body does; it is ended with the body.
+
+    Raises RigError if it ended before, and so was no load."""
+    source, target = stand.pods
+    process = stand.rig.popen(
+        source.ns,
+        command(str(target.address), flows, seconds),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+        if process.poll() is not None:
+            raise RigError("the load beside it ended too early")
+    finally:
+        stand.rig.stop(process)
 
 
 def parse(text: str) -> Stream:

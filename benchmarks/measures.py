@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from flannelette.benchmarks import account, iperf
 from flannelette.benchmarks.account import Books
 from flannelette.benchmarks.contenders import Stand
+from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.rig import Wire
+from flannelette.benchmarks.search import Trial, search
 from flannelette.benchmarks.worker import LoadGenerator
 
-ECHO_EVERY = 0.002
 TCP_HEADERS = 20 + 20 + 12
 """Bytes of a packet that are not payload: IPv4's, TCP's, and its timestamps."""
+TRIAL_SECONDS = 0.4
+"""Of one offered rate; twice as long to confirm."""
+FIRST_RATE = 60e3
+FLOOR = 1e3
+"""Packets a second: where a search begins, and where it gives up."""
+SMALL, BULK = 64, 1400
+"""Bytes of UDP payload."""
+SEGMENTS = 65507 // BULK
+"""As many as UDP_SEGMENT takes at once."""
+ECHO_EVERY = 0.002
+SETTLE = 0.3
+"""Seconds that a TCP flow has to get going."""
 
 
 @dataclass(slots=True)
@@ -24,9 +41,10 @@ class Tools:
     load: LoadGenerator
     seconds: int
     """Of one TCP run; the others take their share."""
-    rates: dict[tuple[str, str], float] = field(default_factory=dict)
-    """The last loss-free rate, packets a second, by contender and measure: where the
-    next search begins."""
+    perf: str | None
+    """Where that program is."""
+    rates: dict[tuple[Wire, str, int], float] = field(default_factory=dict)
+    """The last loss-free rates, packets a second: where the next searches begin."""
 
 
 Values = dict[str, float]
@@ -49,6 +67,9 @@ def _books(stand: Stand) -> Books:
     return account.read(stand.pids, stand.tun)
 
 
+# ---- TCP -----------------------------------------------------------------------------
+
+
 def _tcp1(tools: Tools, stand: Stand) -> Values:
     before = _books(stand)
     stream = iperf.run(stand, 1, tools.seconds)
@@ -61,18 +82,105 @@ def _tcp1(tools: Tools, stand: Stand) -> Values:
         "copies": 2 + cost.crossed / stream.bytes,
     }
     if stand.daemons:
-        packets = stream.bytes / (stand.mtu - TCP_HEADERS)
         values["daemons_gb"] = cost.programs / gigabytes
-        values["switches"] = cost.switches / packets
+        values["switches"] = cost.switches / _full_packets(stand, stream.bytes)
     return values
+
+
+def _full_packets(stand: Stand, size: int) -> float:
+    """As how many packets so many bytes of TCP payload cross the overlay."""
+    return size / (stand.mtu - TCP_HEADERS)
 
 
 def _tcp4(tools: Tools, stand: Stand) -> Values:
     return {"tcp4": iperf.run(stand, 4, tools.seconds).bits_per_second / 1e9}
 
 
+def _syscalls(tools: Tools, stand: Stand) -> Values:
+    """In a run of its own, for to count them costs time."""
+    if not stand.daemons:
+        return {}
+    if tools.perf is None:
+        raise RigError("system calls are not counted: perf is not installed")
+    with TemporaryDirectory(prefix="fl-") as directory:
+        output = Path(directory, "perf")
+        pids = ",".join(map(str, stand.pids))
+        perf = [tools.perf, "stat", "-e", "raw_syscalls:sys_enter", "-p", pids]
+        perf += ["-x,", "-o", str(output), "--"]
+        stream = iperf.run(stand, 1, tools.seconds, under=perf)
+        calls = perf_count(output.read_text())
+    return {"syscalls": calls / _full_packets(stand, stream.bytes)}
+
+
+def perf_count(text: str) -> int:
+    """From `perf stat -x,`: the count of the only event. Raises RigError."""
+    for line in text.splitlines():
+        count = line.partition(",")[0]
+        if count.isdecimal():
+            return int(count)
+    raise RigError("system calls are not counted: perf may not")
+
+
+# ---- UDP -----------------------------------------------------------------------------
+
+
+def _udp64(tools: Tools, stand: Stand) -> Values:
+    costs: list[Books] = []
+
+    def confirm(rate: float) -> Trial:
+        before = _books(stand)
+        trial = tools.load.datagrams(stand, SMALL, rate, 2 * TRIAL_SECONDS)
+        costs.append(_books(stand) - before)
+        return trial
+
+    trial = _loss_free(tools, stand, SMALL, 1, confirm)
+    million = trial.received / 1e6
+    values = {"udp64": trial.rate / 1e3, "machine_mpkt": costs[-1].machine / million}
+    if stand.daemons:
+        values["daemons_mpkt"] = costs[-1].programs / million
+    return values
+
+
+def _udp1400(tools: Tools, stand: Stand) -> Values:
+    def confirm(rate: float) -> Trial:
+        return tools.load.datagrams(stand, BULK, rate, 2 * TRIAL_SECONDS, SEGMENTS)
+
+    trial = _loss_free(tools, stand, BULK, SEGMENTS, confirm)
+    return {"udp1400": trial.rate * BULK * 8 / 1e9}
+
+
+def _loss_free(
+    tools: Tools,
+    stand: Stand,
+    size: int,
+    segments: int,
+    confirm: Callable[[float], Trial],
+) -> Trial:
+    """Raises RigError when there is no such rate."""
+
+    def attempt(rate: float) -> Trial:
+        return tools.load.datagrams(stand, size, rate, TRIAL_SECONDS, segments)
+
+    key = stand.rig.wire, stand.contender.name, size
+    trial = search(attempt, confirm, tools.rates.get(key, FIRST_RATE), FLOOR)
+    if trial is None:
+        raise RigError(f"not even {FLOOR:.0f} packets a second arrive without loss")
+    tools.rates[key] = trial.sent_rate
+    return trial
+
+
+# ---- delay ---------------------------------------------------------------------------
+
+
 def _rtt(tools: Tools, stand: Stand) -> Values:
     return _delays("rtt", tools.load.echoes(stand, tools.seconds, ECHO_EVERY))
+
+
+def _rtt_load(tools: Tools, stand: Stand) -> Values:
+    with iperf.background(stand, 1, tools.seconds + 1):
+        time.sleep(SETTLE)
+        rtts = tools.load.echoes(stand, tools.seconds, ECHO_EVERY)
+    return _delays("rtt_load", rtts)
 
 
 def _delays(key: str, rtts: Sequence[float]) -> Values:
@@ -88,7 +196,11 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 MEASURES = (
-    Measure("tcp1", "TCP, one flow (iperf3)", _tcp1, lambda s: s + 0.3),
-    Measure("tcp4", "TCP, four flows (iperf3)", _tcp4, lambda s: s + 0.3),
-    Measure("rtt", "RTT, one echo each 2 ms", _rtt, lambda s: s),
+    Measure("tcp1", "TCP, one flow", _tcp1, lambda s: s + 0.3),
+    Measure("tcp4", "TCP, four flows", _tcp4, lambda s: s + 0.3),
+    Measure("udp64", "UDP of 64 B, loss-free rate", _udp64, lambda _: 5.0),
+    Measure("udp1400", "UDP of 1400 B, loss-free", _udp1400, lambda _: 5.0),
+    Measure("rtt", "RTT, an echo each 2 ms", _rtt, lambda s: s),
+    Measure("rtt_load", "RTT beside a TCP flow", _rtt_load, lambda s: s + 0.6),
+    Measure("syscalls", "system calls, by perf", _syscalls, lambda s: s + 0.5),
 )

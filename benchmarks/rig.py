@@ -72,7 +72,8 @@ class Rig:
         if wire not in get_args(Wire):
             raise ValueError(f"a wire is one of {get_args(Wire)}, not {wire!r}")
         self.numbers = range(1, hosts + 1)
-        self._wire: Wire = wire
+        self.wire: Wire = wire
+        """What the wire offloads now."""
         self._name = f"fl{os.getpid()}-{next(_serial)}"
         self._processes: list[subprocess.Popen[Any]] = []
         self._up = False
@@ -150,6 +151,7 @@ class Rig:
         for number in self.numbers:
             command = [netns.tool("ethtool"), "-K", "eth0", *words]
             netns.call(command, self.host(number))
+        self.wire = wire
 
     def pod(self, number: int, subnet: IPv4Network | str, mtu: int) -> Pod:
         """Put up a host's pod: bridge cni0 with the subnet's .1, the pod with .2.
@@ -249,8 +251,8 @@ class Rig:
                 host,
             )
             netns.ip(["link set lo up"], self.pod_ns(number))
-        if self._wire != "veth":
-            self.set_wire(self._wire)
+        if self.wire != "veth":
+            self.set_wire(self.wire)
 
     def _lay_wire(self) -> None:
         if len(self.numbers) == 2:

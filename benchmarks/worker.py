@@ -15,31 +15,11 @@ from flannelette.benchmarks import netns
 from flannelette.benchmarks.contenders import Stand
 from flannelette.benchmarks.interrupts import held
 from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.search import Trial
 
 PATIENCE = 10.0
 """Seconds that an answer may take beyond the command's own."""
 COMMAND = (sys.executable, "-m", "flannelette.benchmarks.loadgen")
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What became of an offered rate."""
-
-    sent: int
-    """Packets."""
-    received: int
-    seconds: float
-    """Of sending."""
-
-    @property
-    def loss(self) -> float:
-        """As a share."""
-        return max(0.0, 1 - self.received / self.sent) if self.sent else 1.0
-
-    @property
-    def rate(self) -> float:
-        """Packets that arrived, a second of sending."""
-        return self.received / self.seconds
 
 
 class Worker:
@@ -105,7 +85,7 @@ class LoadGenerator:
 
     def datagrams(
         self, stand: Stand, size: int, rate: float, seconds: float, segments: int = 1
-    ) -> Probe:
+    ) -> Trial:
         """UDP of `size` bytes at `rate` packets a second. Raises RigError."""
         source, target = stand.pods
         to = str(target.address)
@@ -130,7 +110,7 @@ class LoadGenerator:
         sent = self.sender.answer(seconds)
         self.receiver.tell(do="stop")
         received = self.receiver.answer(PATIENCE)["packets"]
-        return Probe(sent["packets"], received, sent["seconds"])
+        return Trial(sent["packets"], received, sent["seconds"])
 
 
 @contextmanager
