@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import threading
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import NoReturn, cast
 
@@ -16,16 +17,31 @@ from flannelette.dataplane import forwarder as module
 from flannelette.dataplane.drivers import ThreadDriver
 from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Forwarder
 from flannelette.dataplane.path import Path
-from flannelette.native.api import PathConfig
+from flannelette.dataplane.purepath import PurePath
+from flannelette.dataplane.underlay import open_underlay
+from flannelette.native.api import Offload, PathConfig, Route
 from flannelette.tun.device import TunDevice
+from tests.helpers.bench import drain
 from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS, packet
 
 
 def new_tun() -> tuple[TunDevice, socket.socket]:
-    tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    tun.setblocking(False)
-    kernel.setblocking(False)
-    return TunDevice((tun.detach(),), "flannel0"), kernel
+    device, (kernel,) = new_queues(1)
+    return device, kernel
+
+
+def new_queues(
+    count: int, unsteered: OSError | None = None
+) -> tuple[TunDevice, list[socket.socket]]:
+    """A pretended TUN of so many queues, and the kernel's side of each."""
+    fds, kernels = [], []
+    for _ in range(count):
+        tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        tun.setblocking(False)
+        kernel.setblocking(False)
+        fds.append(tun.detach())
+        kernels.append(kernel)
+    return TunDevice(tuple(fds), "flannel0", unsteered=unsteered), kernels
 
 
 def underlay() -> socket.socket:
@@ -37,6 +53,17 @@ def underlay() -> socket.socket:
 
 def fail(error: OSError) -> None:
     raise AssertionError(error)
+
+
+def route_to(peer: socket.socket) -> Route:
+    address, port = peer.getsockname()
+    return ROUTE._replace(address=int(IPv4Address(address)), port=port)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - counters and threads tell nobody
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("driver", ["threads", "loop"])
@@ -160,3 +187,202 @@ async def test_routes_change_while_forwarding() -> None:
         answer = await asyncio.wait_for(loop.sock_recv(kernel, 65536), 10)
         assert answer[20:22] == b"\3\0"
         forwarder.close()
+
+
+# ---- queues --------------------------------------------------------------------------
+
+LOOPBACK = IPv4Address("127.0.0.1")
+EVERY_WAY = [(d, r) for d in ("native", "python") for r in ("threads", "loop")]
+
+
+@pytest.mark.parametrize(("datapath", "driver"), EVERY_WAY)
+async def test_every_queue_forwards_and_all_go_together(
+    datapath: str, driver: str
+) -> None:
+    """Packets of all queues leave from the one port; counters are sums, and outlive
+    the TUN; nothing is left."""
+    loop = asyncio.get_running_loop()
+    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    sockets = open_underlay(LOOPBACK, 0, 3)
+    ours = sockets[0].getsockname()
+    with underlay() as peer:
+        forwarder = Forwarder(sockets, datapath, driver)
+        forwarder.set_routes([route_to(peer)])
+        for turn in (1, 2):
+            tun, kernels = new_queues(3)
+            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+            for kernel in kernels:
+                await loop.sock_sendall(kernel, packet())
+                got, sender = await asyncio.wait_for(loop.sock_recvfrom(peer, 2048), 10)
+                assert (got, sender) == (packet(ttl=63), ours)
+            await until(lambda: forwarder.counters(Direction.TX).packets == 3 * turn)  # noqa: B023
+            forwarder.stop()
+            assert forwarder.counters(Direction.TX).packets == 3 * turn
+            for kernel in kernels:
+                kernel.close()
+        forwarder.close()
+    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+@pytest.mark.parametrize(("datapath", "driver"), EVERY_WAY)
+async def test_a_peer_s_packets_stay_in_order_in_one_queue(
+    datapath: str, driver: str
+) -> None:
+    peers, each = 24, 30
+    sockets = open_underlay(LOOPBACK, 0, 4)
+    tun, kernels = new_queues(4)
+    for kernel in kernels:
+        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    got: list[list[bytes]] = [[] for _ in kernels]
+    forwarder = Forwarder(sockets, datapath, driver)
+    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    senders = [underlay() for _ in range(peers)]
+
+    def arrived() -> bool:
+        for queue, kernel in zip(got, kernels, strict=True):
+            queue += drain(kernel)
+        return sum(map(len, got)) == total
+
+    total = 0
+    for number in range(each):
+        for peer, sender in enumerate(senders):
+            data = packet(payload=bytes([peer, number]))
+            sender.sendto(data, sockets[0].getsockname())
+        total += peers
+        await until(arrived)  # what a UNIX socket queues is little
+    for peer in range(peers):
+        wanted = [bytes([peer, number]) for number in range(each)]
+        queues = [[p[20:] for p in queue if p[20] == peer] for queue in got]
+        assert [numbers for numbers in queues if numbers] == [wanted]
+    assert sum(bool(queue) for queue in got) > 1
+    assert forwarder.counters(Direction.RX).packets == peers * each
+    forwarder.close()
+    for sock in [*senders, *kernels]:
+        sock.close()
+
+
+async def test_all_queues_have_the_same_routes() -> None:
+    loop = asyncio.get_running_loop()
+    tun, kernels = new_queues(2)
+    forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "native", "threads")
+    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    with underlay() as one, underlay() as two:
+        for peer in (one, two):
+            forwarder.set_routes([route_to(peer)])
+            for kernel in kernels:
+                await loop.sock_sendall(kernel, packet())
+                await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
+        forwarder.del_routes([ROUTE])
+        for kernel in kernels:
+            await loop.sock_sendall(kernel, packet())
+            answer = await asyncio.wait_for(loop.sock_recv(kernel, 65536), 10)
+            assert answer[20:22] == b"\3\0"
+    with pytest.raises(OSError, match="Invalid"):
+        forwarder.set_routes([ROUTE._replace(port=0)])
+    assert forwarder.routes == []
+    forwarder.close()
+    for kernel in kernels:
+        kernel.close()
+
+
+@pytest.mark.parametrize("fault", ["path", "driver"])
+async def test_a_start_that_fails_at_a_later_queue_leaves_nothing(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tun, kernels = new_queues(3)
+    forwarder = Forwarder(open_underlay(LOOPBACK, 0, 3), "native", "threads")
+    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    real, calls = getattr(module, f"open_{fault}"), []
+
+    def third_fails(*arguments: object) -> object:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(errno.ENOMEM, "no more")
+        return real(*arguments)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, f"open_{fault}", third_fails)
+        with pytest.raises(OSError, match="no more"):
+            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    forwarder.close()
+    for kernel in kernels:
+        kernel.close()
+
+
+@pytest.mark.parametrize("driver", ["threads", "loop"])
+async def test_a_lost_tun_is_told_once(
+    driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though each pump of each queue tells of it."""
+
+    def gone(*_: object) -> NoReturn:
+        ended.append(None)
+        raise OSError(errno.EBADFD, "gone")
+
+    ended: list[None] = []
+    told: list[OSError] = []
+    for method in ("run", "pump"):
+        monkeypatch.setattr(PurePath, method, gone)
+    tun, kernels = new_queues(2)
+    forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "python", driver)
+    for turn in (1, 2):
+        if turn == 2:
+            tun, kernels = new_queues(2)
+        forwarder.start(tun, MTU, TUN_ADDRESS, told.append)
+        for kernel in kernels:
+            kernel.send(packet())  # the loop's pumps need a reason
+        await until(lambda: len(ended) >= 2 * turn)  # noqa: B023
+        await until(lambda: not pumping())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(told) == turn
+        forwarder.stop()
+        for kernel in kernels:
+            kernel.close()
+    forwarder.close()
+
+
+def pumping() -> bool:
+    return any(thread.name.startswith("pump") for thread in threading.enumerate())
+
+
+async def test_an_offload_is_in_use_if_every_queue_uses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tun, kernels = new_queues(2)
+    forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "native", "threads")
+    assert forwarder.offloads == Offload(0)
+    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    assert forwarder.offloads == Offload.GSO | Offload.GRO
+    first = forwarder._paths[0]
+    with monkeypatch.context() as refused:
+        refused.setattr(first, "offloads", lambda: Offload.GRO)
+        assert forwarder.offloads == Offload.GRO
+    forwarder.close()
+    for kernel in kernels:
+        kernel.close()
+
+
+@pytest.mark.parametrize(
+    ("queues", "unsteered", "steering"),
+    [
+        (1, None, None),
+        (2, None, "fixed"),
+        (2, OSError(errno.EPERM, "no"), "automatic"),
+    ],
+)
+async def test_how_flows_are_steered(
+    queues: int, unsteered: OSError | None, steering: str | None
+) -> None:
+    tun, kernels = new_queues(queues, unsteered)
+    forwarder = Forwarder(open_underlay(LOOPBACK, 0, queues), "native", "threads")
+    assert forwarder.steering is None
+    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    assert forwarder.steering == steering
+    forwarder.stop()
+    assert forwarder.steering is None
+    forwarder.close()
+    for kernel in kernels:
+        kernel.close()

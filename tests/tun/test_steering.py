@@ -21,7 +21,7 @@ from tests.helpers.ns import needs_namespaces
 from tests.helpers.packets import frames, packet
 
 pytestmark = needs_namespaces
-QUEUES = 5
+QUEUES = 4
 ETH_P_IP = 0x0800
 DONT_FRAGMENT, MORE_FRAGMENTS = 0x4000, 0x2000
 TCP, UDP = 6, 17
