@@ -1,7 +1,7 @@
 """What the kernel books: processor time, context switches, bytes of devices.
 
-Everything is read from /proc (proc(5)); the parsers take text. Counts only ever grow, so
-what something has cost is the difference of two Books.
+Everything is read from /proc (proc(5)); the parsers take text. Counts only ever grow,
+so what something has cost is the difference of two Books.
 """
 
 from __future__ import annotations

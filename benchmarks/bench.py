@@ -1,246 +1,192 @@
 """`flannelette bench`: the overlay measured beside others, all in one run.
 
-    flannelette bench                        # everything, in about 12 minutes
+    flannelette bench                        # all that the bars need, and the ladder
     flannelette bench --quick                # a look
-    flannelette bench --wire=nic --contenders=vxlan,threads --measures=tcp1 --rounds=3
+    flannelette bench --wire=nic --contenders=vxlan,threads --measures=tcp1 --rounds=5
+    flannelette bench --json=FILE --bars     # exit code 1 if a bar is not met
+    flannelette bench --show FILE            # what was saved
 
-Every contender has a rig of its own (contenders.py), anew in every round, and all of a
-round stand side by side: an idle one costs nothing. So they take turns measure by
-measure, in an order that shifts from turn to turn, and what the machine does meanwhile
-happens to all of them. Figures are medians over the rounds.
+Ratios are drawn within a run only (results.py).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 from uuid import uuid4
 
-from flannelette.benchmarks import interrupts, machine, rootless, tables
-from flannelette.benchmarks.contenders import BY_NAME, Stand, stand
-from flannelette.benchmarks.measures import MEASURES, Measure, Tools
+from flannelette.benchmarks import interrupts, machine, rootless, series, tables
+from flannelette.benchmarks.bars import judge
+from flannelette.benchmarks.contenders import BY_NAME
+from flannelette.benchmarks.measures import MEASURES, Tools
 from flannelette.benchmarks.netns import RigError, tool
-from flannelette.benchmarks.results import Place, Results, ResultsError, dump
+from flannelette.benchmarks.results import Results, ResultsError, dump, load, only_run
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import Screen
+from flannelette.benchmarks.series import MAIN, Plan
 from flannelette.benchmarks.worker import load_generator
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError, ControlError, one_line
 from flannelette.control.goflags import Flag
 
 FLANNELD = machine.HERE / "build" / "peers" / "flanneld"
-STAND_SECONDS = 1.5
-"""About what a stand takes to come up and to go."""
+QUICK = {"wire": ("nic",), "contenders": MAIN, "rounds": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The flags, checked."""
 
-    wire: tuple[str, ...]
-    contenders: tuple[str, ...]
-    measures: tuple[str, ...]
-    rounds: int
-    seconds: int
-    flanneld: Path
+    plan: Plan
     json: str
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One measure of one contender on one wire."""
-
-    wire: Wire
-    measure: Measure
-    contender: str
+    """Where to write the results; empty: nowhere; -: stdout."""
+    bars: bool
+    show: tuple[Path, ...] = ()
+    """Saved results to print; nothing is measured then."""
 
 
 def main(argv: list[str]) -> int:
     """Run the bench; the exit code: 0, 1 when it failed or a bar is not met, 2 for
-    wrong flags, 130 when interrupted. SIGTERM and SIGHUP end in SystemExit, after the
-    cleanup. Raises BrokenPipeError when nobody reads."""
+    wrong flags and for ratios across runs, 130 when interrupted. SIGTERM and SIGHUP end
+    in SystemExit, after the cleanup. Raises BrokenPipeError when nobody reads."""
     try:
         options = parse(argv)
+        if options.show:
+            return _show(options)
     except goflags.HelpWanted:
         print(usage())
         return 0
     except ConfigError as error:
         return _fail(error, error.exit_code)
+    except ResultsError as error:
+        return _fail(error, ConfigError.exit_code)
     interrupts.catch()
     try:
-        rootless.become_privileged()
         return _bench(options)
     except KeyboardInterrupt:
         print("\ninterrupted; all is removed", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        raise
-    except (RigError, ResultsError, ControlError, OSError) as error:
+        raise  # the command line knows what to do when nobody reads stdout
+    except (RigError, ControlError, OSError) as error:
         return _fail(error, 1)
     finally:
         interrupts.release()
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Read the flags. Raises ConfigError, goflags.HelpWanted."""
-    return Options(**goflags.defaults(FLAGS) | goflags.from_argv(FLAGS, argv))
+    """Read the flags; --show takes all that follows it as files. Raises ConfigError,
+    goflags.HelpWanted."""
+    flags = list(argv)
+    files: tuple[Path, ...] = ()
+    if "--show" in flags:
+        at = flags.index("--show")
+        flags, files = flags[:at], tuple(map(Path, flags[at + 1 :]))
+        if not files:
+            raise ConfigError("flag --show needs a file")
+    given = goflags.from_argv(FLAGS, flags)
+    chosen = goflags.defaults(FLAGS) | (QUICK if given.get("quick") else {}) | given
+    plan = Plan(
+        chosen["rounds"],
+        chosen["seconds"],
+        chosen["wire"],
+        chosen["contenders"],
+        chosen["measures"],
+        chosen["flanneld"],
+    )
+    return Options(plan, chosen["json"], chosen["bars"], files)
 
 
 def usage() -> str:
     """What `flannelette bench --help` prints."""
+    kinds = "".join(f"\n  {c.name:11} {c.about}" for c in BY_NAME.values())
+    measures = "".join(f"\n  {m.name:11} {m.about}" for m in MEASURES)
     return (
-        "Usage: flannelette bench [flags]\n\n"
-        "Measures overlays between two hosts made of network namespaces.\n"
-        + goflags.usage({"Flags": FLAGS})
+        "Usage: flannelette bench [flags]\n"
+        "       flannelette bench [--bars] --show FILE...\n\n"
+        "Measures overlays between two hosts made of network namespaces, beside each\n"
+        "other, or prints what was saved.\n\n"
+        f"Contenders:{kinds}\n\nMeasures:{measures}\n" + goflags.usage({"Flags": FLAGS})
     )
 
 
 def _bench(options: Options) -> int:
+    plan, to_stdout = options.plan, options.json == "-"
     tool("iperf3")
-    screen = Screen(sys.stderr if options.json == "-" else sys.stdout)
-    found = options.flanneld.exists()
+    tool("ethtool")
+    if options.json and not to_stdout:
+        _check_writable(Path(options.json))
+    rootless.become_privileged()
+    has_flanneld = os.access(plan.flanneld, os.X_OK)
     results = Results(
         run=uuid4().hex[:8],
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=machine.describe(options.flanneld if found else None),
-        settings={"rounds": f"{options.rounds} of {options.seconds} s"},
+        machine=machine.describe(plan.flanneld if has_flanneld else None),
+        settings={"rounds": f"{plan.rounds}, TCP runs of {plan.seconds} s"},
     )
-    names = list(options.contenders)
-    if not found and "flanneld" in names:
-        names.remove("flanneld")
-        results.note(f"no flanneld at {options.flanneld}: it is left out")
     if noise := machine.noise():
         results.note(f"the machine was not idle before the start: {noise}")
         print(f"warning: {results.notes[-1]}", file=sys.stderr)
-    with _directory() as directory, load_generator() as load:
-        tools = Tools(load, options.seconds, shutil.which("perf"))
-        progress = Progress(options, len(names))
-        for number in range(options.rounds):
-            _round(number, names, options, directory, tools, results, progress)
-    progress.end()
-    if options.json:
-        text = dump(results)
-        if options.json == "-":
-            sys.stdout.buffer.write(text)
-        else:
-            Path(options.json).write_bytes(text)
-    if options.json != "-":
-        tables.show(results, screen)
-    return 0
+    with load_generator() as generator, machine.stolen() as stolen:
+        tools = Tools(generator, plan.seconds, shutil.which("perf"))
+        series.run(plan, tools, results, Screen(sys.stderr))
+    results.machine["stolen"] = f"{stolen():.1%} of the processors, by the hypervisor"
+    code = _report(results, options, Screen(sys.stderr if to_stdout else sys.stdout))
+    if to_stdout:
+        sys.stdout.buffer.write(dump(results))
+    elif options.json:
+        Path(options.json).write_bytes(dump(results))
+    return code
 
 
-def _round(
-    number: int,
-    names: Sequence[str],
-    options: Options,
-    directory: Path,
-    tools: Tools,
-    results: Results,
-    progress: Progress,
-) -> None:
-    """Stand everyone up, measure, take everyone down."""
-    with ExitStack() as stack:
-        stands: dict[str, Stand] = {}
-        for name in names:
-            progress.tell(number, f"building {name}", STAND_SECONDS)
-            place = directory / f"{number}-{name}"
-            wire = _wire(options.wire[0])
-            stands[name] = stack.enter_context(
-                stand(BY_NAME[name], wire, place, options.flanneld)
-            )
-        for turn in _turns(number, names, options):
-            it = stands[turn.contender]
-            what = f"{turn.wire} {turn.measure.name} {turn.contender}"
-            progress.tell(number, what, turn.measure.seconds(tools.seconds))
-            it.rig.set_wire(turn.wire)
-            try:
-                it.check()
-                values = turn.measure.run(tools, it)
-            except RigError as error:
-                results.note(f"round {number + 1}, {what}: {one_line(error)}")
-                continue
-            for metric, value in values.items():
-                results.add(Place(turn.wire, turn.contender, metric), value)
+def _report(results: Results, options: Options, screen: Screen) -> int:
+    """The tables; the exit code."""
+    tables.show(results, screen)
+    verdicts = judge(results)
+    measured = [verdict for verdict in verdicts if verdict.found is not None]
+    tables.show_bars(verdicts if options.bars else measured, screen)
+    if options.bars and not all(verdict.met for verdict in verdicts):
+        return 1
+    return 0 if list(results) else 1
 
 
-def _turns(number: int, names: Sequence[str], options: Options) -> Iterator[Turn]:
-    """All of a round. Who begins shifts with every measure and round."""
-    shift = number
-    for wire in options.wire:
-        for measure in MEASURES:
-            if measure.name not in options.measures:
-                continue
-            first = shift % len(names)
-            for name in (*names[first:], *names[:first]):
-                yield Turn(_wire(wire), measure, name)
-            shift += 1
+def _show(options: Options) -> int:
+    """Each file by itself. Raises ResultsError, OSError."""
+    several = []
+    for path in options.show:
+        try:
+            several.append(load(path.read_bytes()))
+        except ResultsError as error:
+            raise ResultsError(f"{path}: {error}") from None
+    if options.bars:
+        several = [only_run(several)]
+    codes = [_report(results, options, Screen()) for results in several]
+    return max(codes)
 
 
-def _wire(name: str) -> Wire:
-    (wire,) = (wire for wire in get_args(Wire) if wire == name)
-    found: Wire = wire
-    return found
-
-
-class Progress:
-    """One line on stderr: what goes on, and how long it will take yet."""
-
-    def __init__(self, options: Options, contenders: int) -> None:
-        self._screen = Screen(sys.stderr)
-        self._rounds = options.rounds
-        self._started = time.monotonic()
-        self._done = 0.0
-        """Of what was planned, in planned seconds."""
-        self._now = 0.0
-        turns = sum(
-            measure.seconds(options.seconds)
-            for measure in MEASURES
-            if measure.name in options.measures
-        )
-        each = STAND_SECONDS + turns * len(options.wire)
-        self._planned = each * contenders * options.rounds
-
-    def tell(self, number: int, what: str, seconds: float) -> None:
-        """Begin with something that should take so long."""
-        self._done += self._now
-        self._now = seconds
-        left = self._planned - self._done
-        if self._done:  # as fast or slow as so far
-            left *= (time.monotonic() - self._started) / self._done
-        minutes, rest = divmod(max(0, int(left)), 60)
-        self._screen.progress(
-            f"round {number + 1}/{self._rounds}, {minutes}:{rest:02} left: {what}"
-        )
-
-    def end(self) -> None:
-        self._screen.progress("")
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
-    with interrupts.held():
-        directory = TemporaryDirectory(prefix="fl-")
-    try:
-        yield Path(directory.name)
-    finally:
-        with interrupts.held():
-            directory.cleanup()
+def _check_writable(path: Path) -> None:
+    """Better now than after the measurement. Raises OSError."""
+    existed = path.exists()
+    path.open("ab").close()
+    if not existed:
+        path.unlink()
 
 
 def _fail(error: Exception, code: int) -> int:
+    """One line on stderr, for whoever ran it; the exit code."""
     print(f"flannelette bench: {one_line(error)}", file=sys.stderr)
     return code
 
 
-def _some_of(*choices: str):  # type: ignore[no-untyped-def]
+def _some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:
+    """A kind of flag: a list of these words."""
+
     def read(text: str) -> tuple[str, ...]:
         chosen = tuple(dict.fromkeys(text.split(",")))
         if not set(chosen) <= set(choices):
@@ -250,10 +196,16 @@ def _some_of(*choices: str):  # type: ignore[no-untyped-def]
     return read
 
 
+def _auto_or(
+    kind: Callable[[str], tuple[str, ...]],
+) -> Callable[[str], tuple[str, ...] | None]:
+    return lambda text: None if text == "auto" else kind(text)
+
+
 def _positive(text: str) -> int:
     value = goflags.integer(text)
-    if value < 1:
-        raise ValueError("at least 1 is wanted")
+    if not 1 <= value <= 1000:
+        raise ValueError("1 to 1000 are possible")
     return value
 
 
@@ -261,23 +213,30 @@ FLAGS = (
     Flag(
         "wire",
         _some_of(*get_args(Wire)),
-        "`LIST` of wires: some of " + ",".join(get_args(Wire)),
-        "nic",
+        "`LIST` of wires: nic (no tunnel offload), plain (none), veth (all)",
+        "nic,plain,veth",
     ),
     Flag(
         "contenders",
-        _some_of(*BY_NAME),
-        "`LIST` of who is measured: some of " + ",".join(BY_NAME),
-        ",".join(BY_NAME),
+        _auto_or(_some_of(*BY_NAME)),
+        "`LIST` of contenders; auto: all on nic, on others " + ",".join(MAIN),
+        "auto",
     ),
     Flag(
         "measures",
-        _some_of(*(measure.name for measure in MEASURES)),
-        "`LIST` of what is measured: some of " + ",".join(m.name for m in MEASURES),
-        ",".join(measure.name for measure in MEASURES),
+        _auto_or(_some_of(*(measure.name for measure in MEASURES))),
+        "`LIST` of measures; auto: all on nic, on others tcp1,tcp4",
+        "auto",
     ),
-    Flag("rounds", _positive, "`NUMBER` of rounds", "3"),
+    Flag("rounds", _positive, "`NUMBER` of rounds", "5"),
     Flag("seconds", _positive, "`SECONDS` of a TCP run", "1"),
+    Flag(
+        "quick",
+        goflags.boolean,
+        f"one round of {','.join(MAIN)} on nic, unless told otherwise",
+        "false",
+    ),
     Flag("flanneld", Path, "`PATH` of flanneld's program", str(FLANNELD)),
-    Flag("json", str, "`FILE` to write the results to, or - for stdout"),
+    Flag("json", str, "`FILE` to write the results to; - is stdout"),
+    Flag("bars", goflags.boolean, "exit with 1 if a bar is not met", "false"),
 )

@@ -6,6 +6,7 @@ by the event loop, for the Python path has no other driver worth its name.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -152,6 +153,8 @@ def _pods(rig: Rig, mtu: int) -> tuple[Pod, Pod]:
 
 
 def _flanneld(contender: Contender, rig: Rig, directory: Path, binary: Path) -> Stand:
+    if not os.access(binary, os.X_OK):
+        raise netns.RigError(f"there is no program {binary}")
     deadline = time.monotonic() + START_SECONDS
     cluster = Cluster(rig, directory, "etcd")
     cluster.start_store(deadline)

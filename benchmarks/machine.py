@@ -7,6 +7,8 @@ import platform
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flannelette.benchmarks.account import machine_seconds
@@ -16,16 +18,15 @@ from flannelette.control import config
 LOOK = 0.5
 """Seconds over which busy() looks."""
 CALM = 0.05
-"""The share of the processors that others may use, and the load a processor that may
-remain of before, for results to be trusted."""
+"""The share of the processors that others may use for results to be trusted."""
+CORES = os.cpu_count() or 1
 HERE = Path(__file__).resolve().parents[1]
 
 
 def describe(flanneld: Path | None) -> dict[str, str]:
     """Names and texts, in the order in which to show them."""
-    cores = len(os.sched_getaffinity(0))
     found = {
-        "machine": f"{cores} x {_processor()}",
+        "machine": f"{CORES} x {_processor()}",
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "flannelette": f"{config.version()}, commit {_commit() or 'not known'}",
@@ -41,12 +42,11 @@ def describe(flanneld: Path | None) -> dict[str, str]:
 
 def noise() -> str | None:
     """What disturbs a measurement that begins now, in words; None if nothing does."""
-    cores = os.cpu_count() or 1
     before, started = _machine(), time.monotonic()
     time.sleep(LOOK)
     after = _machine()
     busy, stolen = (
-        (b - a) / (time.monotonic() - started) / cores
+        (b - a) / (time.monotonic() - started) / CORES
         for a, b in zip(before, after, strict=True)
     )
     reasons = []
@@ -55,6 +55,14 @@ def noise() -> str | None:
     if stolen > CALM:
         reasons.append(f"the hypervisor takes {stolen:.0%} of the processors away")
     return " and ".join(reasons) or None
+
+
+@contextmanager
+def stolen() -> Iterator[Callable[[], float]]:
+    """What the hypervisor gave to others while the body ran, as a share; ask after."""
+    before, started, share = _machine()[1], time.monotonic(), 0.0
+    yield lambda: share
+    share = (_machine()[1] - before) / (time.monotonic() - started) / CORES
 
 
 def _machine() -> tuple[float, float]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
@@ -231,7 +230,7 @@ def load(text: bytes) -> Results:
 
 def only_run(several: Iterable[Results]) -> Results:
     """The one among them, if all are of one run. Raises OtherRun if they are not."""
-    found: dict[str, Any] = {results.run: results for results in several}
+    found = {results.run: results for results in several}
     if len(found) != 1:
         raise OtherRun(
             f"no ratio between figures of different runs ({' and '.join(found)}):"

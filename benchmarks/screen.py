@@ -59,15 +59,13 @@ class Screen:
         """What the next table is about."""
         self.say(self._styled("1", text))
 
-    def grid(
-        self, heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]
-    ) -> None:
-        """Numbers: names at the left, all else to the right of its column."""
-        widths = [max(map(len, column)) for column in zip(*heads, *rows, strict=True)]
-        for head in heads:
-            self.say(self._styled("2", self._numbers(head, widths)))
-        for row in rows:
-            self.say(self._numbers(row, widths))
+    def grid(self, rows: Sequence[Sequence[str]], heads: int) -> None:
+        """Numbers to the right of their columns, names at the left; the first `heads`
+        rows say what is in the columns."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for index, row in enumerate(rows):
+            line = self._numbers(row, widths)
+            self.say(self._styled("2", line) if index < heads else line)
 
     def progress(self, text: str) -> None:
         """What goes on: one line that the next one replaces, where there is a terminal,

@@ -1,9 +1,9 @@
 """The highest rate that a system carries without loss, by a bracketed binary search.
 
-RFC 2544 section 26.1 defines throughput so: the fastest rate at which all that is offered
-arrives. Each trial here is short, and on a shared machine one that fails may have met
-somebody else's burst; so a rate has failed only when RETRIES more trials failed, too
-(RFC 9411 and "MLRsearch" repeat trials for the same reason).
+RFC 2544 section 26.1 defines throughput so: the fastest rate at which all that is
+offered arrives. Each trial here is short, and on a shared machine one that fails may
+have met somebody else's burst; so a rate has failed only when RETRIES more trials
+failed, too.
 
 1 gallop from a first guess, by growing factors, until one rate holds and one fails
 2 halve what lies between, in terms of ratios, until it is less than RESOLUTION
@@ -13,6 +13,7 @@ somebody else's burst; so a rate has failed only when RETRIES more trials failed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -74,7 +75,7 @@ class Bracket:
         if self.good is not None and self.bad is not None:
             if self.bad / self.good <= RESOLUTION:
                 return None
-            return (self.good * self.bad) ** 0.5
+            return math.sqrt(self.good * self.bad)
         step, self.step = self.step, min(self.step**2, LAST_STEP)
         if self.good is not None:
             return self.good * step

@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
-from flannelette.benchmarks.results import METRICS, Figure, Metric, Results, ratio
+from flannelette.benchmarks.bars import Verdict
+from flannelette.benchmarks.contenders import BY_NAME
+from flannelette.benchmarks.results import METRICS, Figure, Results, ratio
+from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import WIDTH, Screen
 
 RIVALS = ("vxlan", "flanneld")
 """To whom ratios are drawn."""
 _NONE = "-"
-_BY_KEY = {metric.key: metric for metric in METRICS}
-_SPEED = ("tcp1", "tcp4", "udp64", "udp1400")
-_DELAY = ("rtt", "rtt_p99", "rtt_load", "rtt_load_p99")
-_COST = ("daemons_gb", "machine_gb", "daemons_mpkt", "machine_mpkt")
-_CROSSING = ("copies", "syscalls", "switches")
 _PANELS = (
-    ("throughput and small packets", _SPEED),
-    ("round-trip times", _DELAY),
-    ("processor time: TCP 1, and UDP 64 B", _COST),
-    ("per packet of TCP 1; copies: bytes over the border per byte", _CROSSING),
+    ("throughput and loss-free rate", ("tcp1", "tcp4", "udp64", "udp1400")),
+    ("round-trip time", ("rtt", "rtt_p99", "rtt_load", "rtt_load_p99")),
+    ("processor time", ("daemons_gb", "machine_gb", "daemons_mpkt", "machine_mpkt")),
+    ("what crosses the border of the kernel", ("copies", "syscalls", "switches")),
 )
+_RATIOS = {
+    "tcp1": ("TCP 1",),
+    "tcp4": ("TCP 4",),
+    "udp64": ("UDP 64 B",),
+    "udp1400": ("UDP 1400",),
+    "rtt": ("RTT idle",),
+    "rtt_load": ("RTT load",),
+    "daemons_gb": ("CPU/GB",),
+}
+"""What ratios are drawn of; the CPU time is that of the daemons."""
+_HEADS = {metric.key: (metric.title, metric.unit) for metric in METRICS}
+
+Cell = Callable[[Figure], str]
 
 
 def show(results: Results, screen: Screen) -> None:
-    """Everything: the machine, the figures by wire, the ratios, the notes."""
+    """All of it: the machine, the figures by wire with their ratios, the notes."""
     screen.title(f"flannelette bench, run {results.run}, {results.started}")
     for name, text in (results.machine | results.settings).items():
         screen.say(_labelled(name, text))
     screen.say()
-    for wire in results.wires:
+    _legend(results, screen)
+    for wire in get_args(Wire):
         for title, keys in _PANELS:
-            _panel(results, wire, title, keys, screen)
+            heads = {key: _HEADS[key] for key in keys}
+            _grid(results, wire, f"{wire} wire: {title}", heads, _median, screen)
         for rival in RIVALS:
-            _ratios(results, wire, rival, screen)
+            if rival in results.contenders(wire):
+                title = f"{wire} wire: times {rival}"
+                _grid(results, wire, title, _RATIOS, _over(results, rival), screen)
     for note in results.notes:
         screen.say(_labelled("note", note))
     if results.notes:
         screen.say()
+
+
+def show_bars(verdicts: Sequence[Verdict], screen: Screen) -> None:
+    """Each bar, what was found, and whether it is met."""
+    rows = []
+    for verdict in verdicts:
+        bar, found = verdict.bar, verdict.found
+        limit = f"{'at most' if bar.at_most else 'at least'} {number(bar.times)}x"
+        result = "not measured" if found is None else f"{number(found)}x"
+        met = "met" if verdict.met else "NOT MET"
+        rows.append([bar.about, bar.wire, bar.rival, limit, result, met])
+    if rows:
+        screen.table(["BAR", "WIRE", "AGAINST", "WANTED", "FOUND", ""], rows)
+    screen.say()
+
+
+def _legend(results: Results, screen: Screen) -> None:
+    for name in dict.fromkeys(figure.place.contender for figure in results):
+        if name in BY_NAME:
+            screen.say(_labelled(name, BY_NAME[name].about))
+    screen.say(
+        "\nMedians over the rounds, ± half of what lies between the least and the most."
+        "\nCPU time per GB and what crosses: of one TCP flow, a packet being a full one"
+        "\nof the overlay's MTU; per million packets: of 64 B datagrams, loss-free.\n"
+    )
 
 
 def _labelled(name: str, text: str) -> str:
@@ -51,73 +92,53 @@ def _labelled(name: str, text: str) -> str:
     )
 
 
-Cell = Callable[[Figure], str]
+def _median(figure: Figure) -> str:
+    spread = f" ±{figure.spread:.0%}" if len(figure.values) > 1 else ""
+    return number(figure.median) + spread
 
 
-def _panel(
-    results: Results, wire: str, title: str, keys: Sequence[str], screen: Screen
-) -> None:
+def _over(results: Results, rival: str) -> Cell:
     def cell(figure: Figure) -> str:
-        return f"{number(figure.median)} {_spread(figure)}"
-
-    _grid(results, wire, f"{wire} wire: {title}", keys, cell, screen)
-
-
-def _ratios(results: Results, wire: str, rival: str, screen: Screen) -> None:
-    """Of the throughputs, delays and costs to the rival's."""
-
-    def cell(figure: Figure) -> str:
-        theirs = results.figure(wire, rival, figure.place.metric)
+        theirs = results.figure(figure.place.wire, rival, figure.place.metric)
         times = None if theirs is None else ratio(figure, theirs)
         return _NONE if times is None else f"{number(times)}x"
 
-    if rival not in results.contenders(wire):
-        return
-    keys = (*_SPEED, "rtt", "rtt_load", "daemons_gb", "machine_gb")
-    _grid(results, wire, f"{wire} wire: times {rival}", keys, cell, screen)
+    return cell
 
 
 def _grid(
     results: Results,
     wire: str,
     title: str,
-    keys: Sequence[str],
+    heads: Mapping[str, Sequence[str]],
     cell: Cell,
     screen: Screen,
 ) -> None:
-    """A row a contender, a column a metric; nothing where no metric was measured."""
-    rows = []
-    for contender in results.contenders(wire):
-        figures = [results.figure(wire, contender, key) for key in keys]
-        rows.append([contender, *(_NONE if f is None else cell(f) for f in figures)])
-    kept = [
-        index
-        for index in range(1, len(keys) + 1)
-        if any(row[index] != _NONE for row in rows)
-    ]
-    if not kept:
+    """A row a contender, a column a metric; only those with figures."""
+    names = results.contenders(wire)
+    columns = []
+    for key, head in heads.items():
+        figures = [results.figure(wire, name, key) for name in names]
+        if any(figures):
+            cells = [cell(figure) if figure else _NONE for figure in figures]
+            columns.append((head, cells))
+    if not columns:
         return
-    metrics = [_BY_KEY[keys[index - 1]] for index in kept]
-    screen.heading(title)
-    screen.grid(
-        [["", *(metric.title for metric in metrics)], ["", *_units(metrics)]],
-        [[row[0], *(row[index] for index in kept)] for row in rows],
+    depth = len(columns[0][0])
+    lines = zip(
+        [""] * depth + names, *([*head, *cells] for head, cells in columns), strict=True
     )
+    screen.heading(title)
+    screen.grid(list(lines), depth)
     screen.say()
 
 
-def _units(metrics: Sequence[Metric]) -> list[str]:
-    return [metric.unit for metric in metrics]
-
-
 def number(value: float) -> str:
-    """Three digits that count, and never an exponent."""
+    """At least two digits that count, and never an exponent."""
     if value >= 100:
         return f"{value:,.0f}"
     if value >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if value >= 0.1 or not value else f"{value:.2g}"
-
-
-def _spread(figure: Figure) -> str:
-    return f"±{figure.spread:.0%}" if len(figure.values) > 1 else ""
+    if value >= 0.1 or value < 1e-4:
+        return f"{value:.2f}"
+    return f"{value:.2g}"

@@ -1,0 +1,170 @@
+"""A series of rounds: who is measured when, and how long it will take.
+
+Every contender has a rig of its own (contenders.py), anew in every round, for where a
+program comes to lie in memory is a matter of luck. All of a round stand side by side,
+since an idle one costs nothing. So they take turns measure by measure, in an order that
+shifts from turn to turn, and what the machine does meanwhile happens to all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flannelette.benchmarks import interrupts
+from flannelette.benchmarks.contenders import BY_NAME, Stand, stand
+from flannelette.benchmarks.measures import MEASURES, Measure, Tools
+from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.results import Place, Results
+from flannelette.benchmarks.rig import Wire
+from flannelette.benchmarks.screen import Screen
+from flannelette.control.errors import one_line
+
+STAND_SECONDS = 1.5
+"""About what a stand takes to come up and to go."""
+MAIN = ("none", "vxlan", "flanneld", "threads")
+"""Those whom the bars are about, and what would be without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure in each round."""
+
+    rounds: int
+    seconds: int
+    """Of a TCP run."""
+    wires: tuple[Wire, ...]
+    contenders: tuple[str, ...] | None
+    """None: all on nic, the MAIN ones on the other wires."""
+    measures: tuple[str, ...] | None
+    """None: all on nic, TCP on the other wires."""
+    flanneld: Path
+    """Its program."""
+
+    def contenders_on(self, wire: Wire) -> tuple[str, ...]:
+        """In the order of BY_NAME, as chosen."""
+        chosen = self.contenders or (MAIN if wire != "nic" else tuple(BY_NAME))
+        return tuple(name for name in BY_NAME if name in chosen)
+
+    def measures_on(self, wire: Wire) -> list[Measure]:
+        """In the order of MEASURES, as chosen."""
+        tcp = ("tcp1", "tcp4")
+        every = tuple(measure.name for measure in MEASURES)
+        chosen = self.measures or (tcp if wire != "nic" else every)
+        return [measure for measure in MEASURES if measure.name in chosen]
+
+    @property
+    def everyone(self) -> list[str]:
+        """Who takes part on any wire."""
+        found = {name for wire in self.wires for name in self.contenders_on(wire)}
+        return [name for name in BY_NAME if name in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One measure of one contender on one wire."""
+
+    wire: Wire
+    measure: Measure
+    contender: str
+
+    def __str__(self) -> str:
+        return f"{self.wire} {self.measure.name} {self.contender}"
+
+
+def turns(plan: Plan, number: int) -> Iterator[Turn]:
+    """All of round `number`, from 0. Who begins shifts with every measure and round."""
+    shift = number
+    for wire in plan.wires:
+        names = plan.contenders_on(wire)
+        for measure in plan.measures_on(wire):
+            first = shift % len(names)
+            for name in (*names[first:], *names[:first]):
+                yield Turn(wire, measure, name)
+            shift += 1
+
+
+class Progress:
+    """One line: what goes on, and how long it will take yet."""
+
+    def __init__(self, plan: Plan, screen: Screen) -> None:
+        self._screen = screen
+        self._rounds = plan.rounds
+        turn_seconds = (t.measure.seconds(plan.seconds) for t in turns(plan, 0))
+        each = STAND_SECONDS * len(plan.everyone) + sum(turn_seconds)
+        self._planned = each * plan.rounds
+        self._done = self._now = 0.0
+        """Of what was planned: what is over, and what goes on."""
+        self._started = time.monotonic()
+
+    def tell(self, number: int, what: str, seconds: float) -> None:
+        """Begin with something that was planned to take so long."""
+        self._done += self._now
+        self._now = seconds
+        left = max(0.0, self._planned - self._done)
+        if self._done:  # the rest is as fast or slow as all was so far
+            left *= (time.monotonic() - self._started) / self._done
+        minutes, rest = divmod(round(left), 60)
+        head = f"round {number + 1} of {self._rounds}, {minutes}:{rest:02} left: "
+        self._screen.progress(head + what)
+
+    def end(self) -> None:
+        self._screen.progress("")
+
+
+def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
+    """All rounds. What fails becomes a note in the results; a contender that cannot be
+    set up takes part no more.
+
+    Raises OSError where the machine itself fails."""
+    progress = Progress(plan, screen)
+    absent: set[str] = set()
+    with _directory() as directory:
+        for number in range(plan.rounds):
+            with ExitStack() as stack:
+                stands: dict[str, Stand] = {}
+                for name in plan.everyone:
+                    progress.tell(number, f"setting up {name}", STAND_SECONDS)
+                    if name in absent:
+                        continue
+                    place = directory / f"{number}{name}"
+                    new = stand(BY_NAME[name], plan.wires[0], place, plan.flanneld)
+                    try:
+                        stands[name] = stack.enter_context(new)
+                    except RigError as error:
+                        absent.add(name)
+                        results.note(f"{name} is left out: {one_line(error)}")
+                for turn in turns(plan, number):
+                    seconds = turn.measure.seconds(plan.seconds)
+                    progress.tell(number, str(turn), seconds)
+                    if it := stands.get(turn.contender):
+                        _take(turn, number, it, tools, results)
+                progress.tell(number, "taking it all down", 0.0)
+    progress.end()
+
+
+def _take(turn: Turn, number: int, it: Stand, tools: Tools, results: Results) -> None:
+    try:
+        it.check()
+        it.rig.set_wire(turn.wire)
+        values = turn.measure.run(tools, it)
+    except RigError as error:
+        results.note(f"round {number + 1}, {turn}: {one_line(error)}")
+        return
+    for metric, value in values.items():
+        results.add(Place(turn.wire, turn.contender, metric), value)
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    with interrupts.held():
+        directory = TemporaryDirectory(prefix="fl-")
+    try:
+        yield Path(directory.name)
+    finally:
+        with interrupts.held():
+            directory.cleanup()
