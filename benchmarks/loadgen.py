@@ -1,4 +1,4 @@
-"""A process that makes traffic, or takes it: `python -m flannelette.benchmarks.loadgen`.
+"""A process that makes traffic, or takes it: python -m flannelette.benchmarks.loadgen
 
 It reads commands from stdin, one JSON document a line, and answers each by a line. Its
 sockets are opened inside the namespaces that a command names, so one sender and one
@@ -8,15 +8,15 @@ receiver serve every rig. It ends when stdin does, and each command by itself.
         -> {"rtts": [seconds, ...], "lost": n}
     {"do": "receive", "ns": ..., "address": ..., "size": bytes, "seconds": at most}
         -> {"port": n}, and after {"do": "stop"} -> {"packets": n}
-    {"do": "send", "ns": ..., "to": address, "port": n, "size": bytes, "rate": packets/s,
-     "seconds": s, "segments": packets in a message}
+    {"do": "send", "ns": ..., "to": address, "port": n, "size": bytes,
+     "rate": packets/s, "seconds": s, "segments": packets in a message}
         -> {"packets": n, "seconds": s}
 
 A sender is paced: every TICK it sends what is due by then, by as few sendmmsg calls as
 that takes. With segments > 1 a message is a superpacket that the kernel cuts
-(UDP_SEGMENT), as QUIC senders do it. A receiver empties its large buffer every NAP: to be
-woken up for every packet would cost more than the packet, and would be billed to whoever
-delivers it.
+(UDP_SEGMENT), as QUIC senders do it. A receiver empties its large buffer every NAP: to
+be woken up for every packet would cost more than the packet, and would be billed to
+whoever delivers it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from flannelette.benchmarks.traffic import echo_request, is_answer
 TICK = 100e-6
 """Seconds that a sender sleeps at least; longer when nothing is due."""
 CATCH_UP = 500e-6
-"""A sender that was kept from its processor makes up for so many seconds, by a burst, and
-forgets the rest: what it really sent is in its answer."""
+"""A sender that was kept from its processor makes up for so many seconds, by a burst,
+and forgets the rest: what it really sent is in its answer."""
 NAP = 1e-3
 MOST_MESSAGES = 64
 """In a call of sendmmsg."""

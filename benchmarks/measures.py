@@ -20,7 +20,7 @@ from flannelette.benchmarks.worker import LoadGenerator
 
 TCP_HEADERS = 20 + 20 + 12
 """Bytes of a packet that are not payload: IPv4's, TCP's, and its timestamps."""
-TRIAL_SECONDS = 0.4
+TRIAL_SECONDS = 0.3
 """Of one offered rate; twice as long to confirm."""
 FIRST_RATE = 60e3
 FLOOR = 1e3
@@ -32,6 +32,8 @@ SEGMENTS = 65507 // BULK
 ECHO_EVERY = 0.002
 SETTLE = 0.3
 """Seconds that a TCP flow has to get going."""
+SPARE = 5
+"""Seconds more than wanted that the load beside echoes would run by itself."""
 
 
 @dataclass(slots=True)
@@ -177,7 +179,7 @@ def _rtt(tools: Tools, stand: Stand) -> Values:
 
 
 def _rtt_load(tools: Tools, stand: Stand) -> Values:
-    with iperf.background(stand, 1, tools.seconds + 1):
+    with iperf.background(stand, 1, tools.seconds + SPARE):
         time.sleep(SETTLE)
         rtts = tools.load.echoes(stand, tools.seconds, ECHO_EVERY)
     return _delays("rtt_load", rtts)

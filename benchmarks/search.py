@@ -2,8 +2,8 @@
 
 RFC 2544 section 26.1 defines throughput so: the fastest rate at which all that is
 offered arrives. Each trial here is short, and on a shared machine one that fails may
-have met somebody else's burst; so a rate has failed only when RETRIES more trials
-failed, too.
+have met somebody else's burst. So a rate that loses no more than ACCIDENT has failed
+only when it fails once more.
 
 1 gallop from a first guess, by growing factors, until one rate holds and one fails
 2 halve what lies between, in terms of ratios, until it is less than RESOLUTION
@@ -22,7 +22,8 @@ LOSS = 0.001
 RESOLUTION = 1.05
 FIRST_STEP = 1.15
 LAST_STEP = 4.0
-RETRIES = 1
+ACCIDENT = 0.05
+"""The share of a trial that a moment without a processor may cost."""
 SATURATED = 0.95
 """Of the offered rate; a source that sends less cannot do more."""
 MOST_TRIALS = 40
@@ -128,8 +129,4 @@ def _bracketed(
 
 def _best(attempt: Callable[[float], Trial], rate: float) -> Trial:
     trial = attempt(rate)
-    for _ in range(RETRIES):
-        if trial.holds:
-            break
-        trial = attempt(rate)
-    return trial
+    return trial if trial.holds or trial.loss > ACCIDENT else attempt(rate)
