@@ -11,8 +11,12 @@
 
 /* ---- checksum.c: the Internet checksum (RFC 1071) --------------------------------- */
 
-/* The one's complement sum of data, 0 to 0xffff, as a number to be stored by store16. */
+/* The one's complement sum of data, 0 to 0xffff, as a number to be stored by store16; 0
+ * is the sum of zeros alone. Of at most 1 MiB. */
 uint32_t checksum_sum(const uint8_t *data, size_t length);
+
+/* Copy, and sum what is copied: in one pass over memory. The two must not overlap. */
+uint32_t checksum_copy(uint8_t *to, const uint8_t *from, size_t length);
 
 /* Add two such sums. */
 static inline uint32_t checksum_add(uint32_t a, uint32_t b)
