@@ -12,7 +12,6 @@ Ratios are drawn within a run only (results.py).
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from uuid import uuid4
 from flannelette.benchmarks import interrupts, machine, rootless, series, tables
 from flannelette.benchmarks.bars import judge
 from flannelette.benchmarks.contenders import BY_NAME
-from flannelette.benchmarks.measures import MEASURES, Tools
+from flannelette.benchmarks.measures import MEASURES, Tools, find_perf
+from flannelette.benchmarks.micro import MICROS
 from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.results import Results, ResultsError, dump, load, only_run
 from flannelette.benchmarks.rig import Wire
@@ -36,6 +36,8 @@ from flannelette.control.errors import ConfigError, ControlError, one_line
 from flannelette.control.goflags import Flag
 
 FLANNELD = machine.HERE / "build" / "peers" / "flanneld"
+ABOUT = {m.name: m.about for m in MEASURES} | {m.name: m.about for m in MICROS}
+"""All measures."""
 QUICK = {"wire": ("nic",), "contenders": MAIN, "rounds": 1}
 
 
@@ -57,18 +59,16 @@ def main(argv: list[str]) -> int:
     in SystemExit, after the cleanup. Raises BrokenPipeError when nobody reads."""
     try:
         options = parse(argv)
-        if options.show:
-            return _show(options)
     except goflags.HelpWanted:
         print(usage())
         return 0
     except ConfigError as error:
         return _fail(error, error.exit_code)
-    except ResultsError as error:
-        return _fail(error, ConfigError.exit_code)
     interrupts.catch()
     try:
-        return _bench(options)
+        return _show(options) if options.show else _bench(options)
+    except ResultsError as error:
+        return _fail(error, ConfigError.exit_code)
     except KeyboardInterrupt:
         print("\ninterrupted; all is removed", file=sys.stderr)
         return 130
@@ -106,7 +106,7 @@ def parse(argv: Sequence[str]) -> Options:
 def usage() -> str:
     """What `flannelette bench --help` prints."""
     kinds = "".join(f"\n  {c.name:11} {c.about}" for c in BY_NAME.values())
-    measures = "".join(f"\n  {m.name:11} {m.about}" for m in MEASURES)
+    measures = "".join(f"\n  {name:11} {about}" for name, about in ABOUT.items())
     return (
         "Usage: flannelette bench [flags]\n"
         "       flannelette bench [--bars] --show FILE...\n\n"
@@ -134,7 +134,12 @@ def _bench(options: Options) -> int:
         results.note(f"the machine was not idle before the start: {noise}")
         print(f"warning: {results.notes[-1]}", file=sys.stderr)
     with load_generator() as generator, machine.stolen() as stolen:
-        tools = Tools(generator, plan.seconds, shutil.which("perf"))
+        perf = None
+        try:
+            perf = find_perf()
+        except RigError as error:
+            results.note(f"system calls are not counted: {error}")
+        tools = Tools(generator, plan.seconds, perf)
         series.run(plan, tools, results, Screen(sys.stderr))
     results.machine["stolen"] = f"{stolen():.1%} of the processors, by the hypervisor"
     code = _report(results, options, Screen(sys.stderr if to_stdout else sys.stdout))
@@ -224,7 +229,7 @@ FLAGS = (
     ),
     Flag(
         "measures",
-        _auto_or(_some_of(*(measure.name for measure in MEASURES))),
+        _auto_or(_some_of(*ABOUT)),
         "`LIST` of measures; auto: all on nic, on others tcp1,tcp4",
         "auto",
     ),

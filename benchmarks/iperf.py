@@ -46,6 +46,8 @@ def run(stand: Stand, flows: int, seconds: int, under: Sequence[str] = ()) -> St
         done = stand.rig.run(source.ns, line, check=False, timeout=seconds + PATIENCE)
     except subprocess.TimeoutExpired:
         raise RigError("iperf3 did not end in time") from None
+    if not done.stdout:
+        raise RigError(f"iperf3 did not run: {' '.join(done.stderr.split())}")
     return parse(done.stdout)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 from flannelette.benchmarks import account, iperf
 from flannelette.benchmarks.account import Books
 from flannelette.benchmarks.contenders import Stand
-from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.search import Trial, search
 from flannelette.benchmarks.worker import LoadGenerator
@@ -44,7 +45,7 @@ class Tools:
     seconds: int
     """Of one TCP run; the others take their share."""
     perf: str | None
-    """Where that program is."""
+    """Where that program is; None: it cannot be used."""
     rates: dict[tuple[Wire, str, int], float] = field(default_factory=dict)
     """The last loss-free rates, packets a second: where the next searches begin."""
 
@@ -100,18 +101,20 @@ def _tcp4(tools: Tools, stand: Stand) -> Values:
 
 def _syscalls(tools: Tools, stand: Stand) -> Values:
     """In a run of its own, for to count them costs time."""
-    if not stand.daemons:
+    if not stand.daemons or tools.perf is None:
         return {}
-    if tools.perf is None:
-        raise RigError("system calls are not counted: perf is not installed")
     with TemporaryDirectory(prefix="fl-") as directory:
         output = Path(directory, "perf")
         pids = ",".join(map(str, stand.pids))
-        perf = [tools.perf, "stat", "-e", "raw_syscalls:sys_enter", "-p", pids]
-        perf += ["-x,", "-o", str(output), "--"]
+        perf = [*perf_command(tools.perf, output), "-p", pids, "--"]
         stream = iperf.run(stand, 1, tools.seconds, under=perf)
         calls = perf_count(output.read_text())
     return {"syscalls": calls / _full_packets(stand, stream.bytes)}
+
+
+def perf_command(perf: str, output: Path) -> list[str]:
+    """Counts system calls of what follows, for perf_count() to read."""
+    return [perf, "stat", "-e", "raw_syscalls:sys_enter", "-x,", "-o", str(output)]
 
 
 def perf_count(text: str) -> int:
@@ -120,7 +123,20 @@ def perf_count(text: str) -> int:
         count = line.partition(",")[0]
         if count.isdecimal():
             return int(count)
-    raise RigError("system calls are not counted: perf may not")
+    raise RigError("perf has not counted the system calls")
+
+
+def find_perf() -> str:
+    """Where a perf is that may count system calls. Raises RigError with the reason."""
+    perf = tool("perf")
+    with TemporaryDirectory(prefix="fl-") as directory:
+        output = Path(directory, "perf")
+        command = [*perf_command(perf, output), "--", perf, "--version"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True)
+        if done.returncode:
+            raise RigError("perf is not allowed to count system calls here")
+        perf_count(output.read_text())
+    return perf
 
 
 # ---- UDP -----------------------------------------------------------------------------
@@ -200,8 +216,8 @@ def quantile(values: Sequence[float], share: float) -> float:
 MEASURES = (
     Measure("tcp1", "TCP, one flow", _tcp1, lambda s: s + 0.3),
     Measure("tcp4", "TCP, four flows", _tcp4, lambda s: s + 0.3),
-    Measure("udp64", "UDP of 64 B, loss-free rate", _udp64, lambda _: 5.0),
-    Measure("udp1400", "UDP of 1400 B, loss-free", _udp1400, lambda _: 5.0),
+    Measure("udp64", "UDP of 64 B, loss-free rate", _udp64, lambda _: 4.0),
+    Measure("udp1400", "UDP of 1400 B, loss-free", _udp1400, lambda _: 4.0),
     Measure("rtt", "RTT, an echo each 2 ms", _rtt, lambda s: s),
     Measure("rtt_load", "RTT beside a TCP flow", _rtt_load, lambda s: s + 0.6),
     Measure("syscalls", "system calls, by perf", _syscalls, lambda s: s + 0.5),

@@ -21,7 +21,8 @@ class Screen:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
-        self._colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
+        self.is_terminal = self._stream.isatty()
+        self._colour = self.is_terminal and not os.environ.get("NO_COLOR")
 
     def say(self, text: str = "") -> None:
         """A line, or several, as they are."""
@@ -68,10 +69,9 @@ class Screen:
             self.say(self._styled("2", line) if index < heads else line)
 
     def progress(self, text: str) -> None:
-        """What goes on: one line that the next one replaces, where there is a terminal,
-        and nothing elsewhere."""
-        if self._stream.isatty():
-            self._stream.write(f"\r\x1b[K{text[:WIDTH]}")
+        """What goes on, on a line that the next one replaces; only on a terminal."""
+        if self.is_terminal:
+            self._stream.write(f"\r\x1b[K{text[: WIDTH - 1]}")
             self._stream.flush()
 
     def _numbers(self, cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from flannelette.benchmarks import interrupts
 from flannelette.benchmarks.contenders import BY_NAME, Stand, stand
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
+from flannelette.benchmarks.micro import MICROS, NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
 from flannelette.benchmarks.results import Place, Results
 from flannelette.benchmarks.rig import Wire
@@ -58,6 +59,11 @@ class Plan:
         return [measure for measure in MEASURES if measure.name in chosen]
 
     @property
+    def micros(self) -> list[Micro]:
+        """Those that need no rig, as chosen."""
+        return [m for m in MICROS if self.measures is None or m.name in self.measures]
+
+    @property
     def everyone(self) -> list[str]:
         """Who takes part on any wire."""
         found = {name for wire in self.wires for name in self.contenders_on(wire)}
@@ -89,7 +95,8 @@ def turns(plan: Plan, number: int) -> Iterator[Turn]:
 
 
 class Progress:
-    """One line: what goes on, and how long it will take yet."""
+    """What goes on and how long it will take yet: one line on a terminal, else one for
+    each round."""
 
     def __init__(self, plan: Plan, screen: Screen) -> None:
         self._screen = screen
@@ -100,6 +107,7 @@ class Progress:
         self._done = self._now = 0.0
         """Of what was planned: what is over, and what goes on."""
         self._started = time.monotonic()
+        self._number = -1
 
     def tell(self, number: int, what: str, seconds: float) -> None:
         """Begin with something that was planned to take so long."""
@@ -109,8 +117,11 @@ class Progress:
         if self._done:  # the rest is as fast or slow as all was so far
             left *= (time.monotonic() - self._started) / self._done
         minutes, rest = divmod(round(left), 60)
-        head = f"round {number + 1} of {self._rounds}, {minutes}:{rest:02} left: "
-        self._screen.progress(head + what)
+        head = f"round {number + 1} of {self._rounds}, {minutes}:{rest:02} left"
+        if number != self._number and not self._screen.is_terminal:
+            self._screen.say(head)
+        self._number = number
+        self._screen.progress(f"{head}: {what}")
 
     def end(self) -> None:
         self._screen.progress("")
@@ -125,6 +136,9 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
     absent: set[str] = set()
     with _directory() as directory:
         for number in range(plan.rounds):
+            for micro in plan.micros:
+                for name, value in micro.run().items():
+                    results.add(Place(NO_WIRE, name, micro.metric), value)
             with ExitStack() as stack:
                 stands: dict[str, Stand] = {}
                 for name in plan.everyone:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
 from flannelette.benchmarks.bars import Verdict
 from flannelette.benchmarks.contenders import BY_NAME
+from flannelette.benchmarks.micro import NO_WIRE
 from flannelette.benchmarks.results import METRICS, Figure, Results, ratio
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import WIDTH, Screen
@@ -20,6 +21,7 @@ _PANELS = (
     ("round-trip time", ("rtt", "rtt_p99", "rtt_load", "rtt_load_p99")),
     ("processor time", ("daemons_gb", "machine_gb", "daemons_mpkt", "machine_mpkt")),
     ("what crosses the border of the kernel", ("copies", "syscalls", "switches")),
+    ("by itself", ("lookup",)),
 )
 _RATIOS = {
     "tcp1": ("TCP 1",),
@@ -43,13 +45,13 @@ def show(results: Results, screen: Screen) -> None:
         screen.say(_labelled(name, text))
     screen.say()
     _legend(results, screen)
-    for wire in get_args(Wire):
+    for wire in (*get_args(Wire), NO_WIRE):
         for title, keys in _PANELS:
             heads = {key: _HEADS[key] for key in keys}
-            _grid(results, wire, f"{wire} wire: {title}", heads, _median, screen)
+            _grid(results, wire, _on(wire, title), heads, _median, screen)
         for rival in RIVALS:
             if rival in results.contenders(wire):
-                title = f"{wire} wire: times {rival}"
+                title = _on(wire, f"times {rival}")
                 _grid(results, wire, title, _RATIOS, _over(results, rival), screen)
     for note in results.notes:
         screen.say(_labelled("note", note))
@@ -72,14 +74,18 @@ def show_bars(verdicts: Sequence[Verdict], screen: Screen) -> None:
 
 
 def _legend(results: Results, screen: Screen) -> None:
-    for name in dict.fromkeys(figure.place.contender for figure in results):
-        if name in BY_NAME:
-            screen.say(_labelled(name, BY_NAME[name].about))
+    present = {figure.place.contender for figure in results}
+    for name in _in_order(present & set(BY_NAME)):
+        screen.say(_labelled(name, BY_NAME[name].about))
     screen.say(
         "\nMedians over the rounds, ± half of what lies between the least and the most."
         "\nCPU time per GB and what crosses: of one TCP flow, a packet being a full one"
         "\nof the overlay's MTU; per million packets: of 64 B datagrams, loss-free.\n"
     )
+
+
+def _on(wire: str, title: str) -> str:
+    return title if wire == NO_WIRE else f"{wire} wire: {title}"
 
 
 def _labelled(name: str, text: str) -> str:
@@ -115,12 +121,12 @@ def _grid(
     screen: Screen,
 ) -> None:
     """A row a contender, a column a metric; only those with figures."""
-    names = results.contenders(wire)
+    names = _in_order(results.contenders(wire))
     columns = []
     for key, head in heads.items():
         figures = [results.figure(wire, name, key) for name in names]
-        if any(figures):
-            cells = [cell(figure) if figure else _NONE for figure in figures]
+        cells = [cell(figure) if figure else _NONE for figure in figures]
+        if set(cells) != {_NONE}:
             columns.append((head, cells))
     if not columns:
         return
@@ -131,6 +137,12 @@ def _grid(
     screen.heading(title)
     screen.grid(list(lines), depth)
     screen.say()
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    """From no overlay to the top of the ladder; others after them."""
+    order = list(BY_NAME)
+    return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
 
 
 def number(value: float) -> str:
