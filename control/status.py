@@ -164,7 +164,8 @@ def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
     )
     yield "tun", f"{node['tun'] or 'none'}, MTU {node['mtu']}"
     if node["queues"] > 1:
-        yield "queues", f"{node['queues']}, {node['steering'] or 'no'} steering"
+        steering = f", {node['steering']} steering" if node["steering"] else ""
+        yield "queues", f"{node['queues']}{steering}"
     yield "offload", ", ".join(node["offloads"]) or "none"
 
 

@@ -118,6 +118,22 @@ def test_a_node_that_waits_for_its_network() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("steering", "line"),
+    [
+        ("fixed", "queues   4, fixed steering"),
+        ("automatic", "queues   4, automatic steering"),
+        (None, "queues   4"),  # while the TUN is lost
+    ],
+)
+def test_queues_are_shown_where_there_are_several(
+    steering: str | None, line: str
+) -> None:
+    shown = render(changed(node__queues=4, node__steering=steering)).splitlines()
+    assert line in shown
+    assert "queues" not in render(DOCUMENT)
+
+
 def test_there_may_be_no_store_yet() -> None:
     assert "store    not open yet" in render(changed(store=None))
 

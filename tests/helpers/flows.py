@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from select import EPOLLIN, epoll
 
-from tests.helpers.bench import drain
 from tests.helpers.lab import Lab
 
 SO_RCVBUFFORCE = 33
@@ -43,21 +42,22 @@ def addresses(it: Lab, number: int, count: int) -> list[str]:
 def open_flows(
     it: Lab, stack: ExitStack, pairs: Iterable[tuple[int, int]], count: int
 ) -> list[Flow]:
-    """`count` flows for each pair of hosts (source, target), each between two addresses
-    of its own; the sockets are the stack's."""
+    """`count` connections for each pair of hosts, each between two addresses of its own
+    and with a flow each way; the sockets are the stack's."""
     pairs = list(pairs)
     own = {n: addresses(it, n, count) for n in {n for pair in pairs for n in pair}}
     flows = []
-    for source, target in pairs:
-        for ours, theirs in zip(own[source], own[target], strict=True):
-            sender = stack.enter_context(it.socket_in(it.pods[source].ns))
-            receiver = stack.enter_context(it.socket_in(it.pods[target].ns))
-            receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
-            sender.bind((ours, 0))
-            receiver.bind((theirs, 0))
-            sender.connect(receiver.getsockname())
-            receiver.connect(sender.getsockname())
-            flows.append(Flow(sender, receiver))
+    for one, other in pairs:
+        for here, there in zip(own[one], own[other], strict=True):
+            near = stack.enter_context(it.socket_in(it.pods[one].ns))
+            far = stack.enter_context(it.socket_in(it.pods[other].ns))
+            near.bind((here, 0))
+            far.bind((there, 0))
+            near.connect(far.getsockname())
+            far.connect(near.getsockname())
+            for sock in (near, far):
+                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+            flows += [Flow(near, far), Flow(far, near)]
     return flows
 
 
@@ -84,14 +84,12 @@ def exchange(flows: list[Flow], each: int) -> None:
 def _collect(flows: list[Flow], done: threading.Event) -> None:
     by_fd = {flow.receiver.fileno(): flow for flow in flows}
     with epoll() as poller:
-        for fd, flow in by_fd.items():
-            flow.receiver.setblocking(False)
+        for fd in by_fd:
             poller.register(fd, EPOLLIN)
         while True:
             ready = poller.poll(PAUSE)
             if not ready and done.is_set():
                 return
             for fd, _ in ready:
-                by_fd[fd].numbers += [
-                    int.from_bytes(data, "big") for data in drain(by_fd[fd].receiver)
-                ]
+                data = by_fd[fd].receiver.recv(64)
+                by_fd[fd].numbers.append(int.from_bytes(data, "big"))

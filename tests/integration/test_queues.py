@@ -50,7 +50,7 @@ def busy_queues(it: Lab, number: int) -> int:
 
 @pytest.mark.parametrize("driver", ["threads", "loop"])
 def test_every_flow_stays_in_order(tmp_path: Path, driver: str) -> None:
-    """Small datagrams of many flows in all directions, and TCP both ways beside them.
+    """Small datagrams of many flows, both ways at once, and TCP both ways beside them.
 
     Each direction of a flow has a queue of its own at its host. Some packets may be
     lost, none may overtake another."""
@@ -58,7 +58,7 @@ def test_every_flow_stays_in_order(tmp_path: Path, driver: str) -> None:
     with queued(tmp_path, hosts=3, driver=driver) as it, ExitStack() as stack:
         assert it.status(1)["node"]["queues"] == 4
         assert it.status(1)["node"]["steering"] == "fixed"
-        flows = open_flows(it, stack, [(1, 2), (2, 1), (1, 3), (3, 1)], count=6)
+        flows = open_flows(it, stack, [(1, 2), (1, 3)], count=6)
         received: dict[int, bytes] = {}
         data = random.Random(4).randbytes(5_000_000)
 

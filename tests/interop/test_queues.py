@@ -1,0 +1,34 @@
+"""A node with several queues beside flanneld: to the wire there is no difference."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+from tests.helpers.lab import DEADLINE, MTU, lab
+from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.tcp import send_file
+from tests.interop.flanneld import Flanneld, needs_flanneld
+
+pytestmark = [needs_namespaces, needs_flanneld]
+
+
+def test_ping_and_tcp_with_flanneld(tmp_path: Path) -> None:
+    data = random.Random(8).randbytes(10_000_000)
+    with lab(tmp_path, store="etcd") as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        it.cluster.start_daemon(1, "--queues=2")
+        until(lambda: it.is_ready(1))
+        flanneld = Flanneld(it.rig, 2, it.directory / "f2")
+        until(flanneld.is_ready)
+        until(lambda: it.status(1)["routes"])
+        it.add_pods()
+        assert flanneld.subnet is not None
+        it.pods[2] = it.rig.pod(2, flanneld.subnet, MTU)
+        it.until_reaches(1, 2)
+        for source, target in ((1, 2), (2, 1)):
+            assert "ttl=60" in it.reach(source, target, count=20)
+            assert send_file(it, source, target, data) == data
+        assert it.status(1)["node"]["queues"] == 2
+        assert it.drops(1, "tx") == it.drops(1, "rx") == {}
