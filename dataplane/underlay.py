@@ -22,7 +22,8 @@ def open_underlay(
     address: IPv4Address, port: int, queues: int = 1
 ) -> list[socket.socket]:
     """Non-blocking sockets bound to address:port, the one that all datagrams leave
-    from and arrive at (U6). The kernel gives all that one peer sends to one of them.
+    from and arrive at (U6). Once all are bound, the kernel gives all that one peer
+    sends to one of them.
 
     Raises OSError, EADDRINUSE among them."""
     with ExitStack() as undo:

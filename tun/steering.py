@@ -106,7 +106,9 @@ def _load_word_at(register: int) -> bytes:
 
 
 def _jump_unless(value: int, over: int) -> bytes:
-    return _op(0x56, jump=over, value=value)  # w0 != value: BPF_JMP32 | BPF_JNE
+    # BPF_JMP | BPF_JNE, on all of register 0: writing w0 has cleared the upper half,
+    # and BPF_JMP32 is as new as Linux 5.1.
+    return _op(0x55, jump=over, value=value)
 
 
 def _move(into: int, source: int) -> bytes:
