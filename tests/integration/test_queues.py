@@ -82,21 +82,6 @@ def test_every_flow_stays_in_order(tmp_path: Path, driver: str) -> None:
         assert all(busy_queues(it, number) >= 2 for number in (1, 2, 3))
 
 
-def test_fragments_cross(tmp_path: Path) -> None:
-    """All of one datagram in one queue, whatever the ports."""
-    data = random.Random(5).randbytes(20_000)
-    with queued(tmp_path) as it:
-        for _ in range(8):
-            with (
-                it.socket_in(it.pods[2].ns) as receiver,
-                it.socket_in(it.pods[1].ns) as sender,
-            ):
-                receiver.bind(("", 0))
-                port = receiver.getsockname()[1]
-                sender.sendto(data, (str(it.pods[2].address), port))
-                assert receiver.recv(65536) == data
-
-
 @pytest.mark.parametrize("driver", ["threads", "loop"])
 def test_flannel0_deleted_under_us(tmp_path: Path, driver: str) -> None:
     """One loss, though every pump of every queue has seen it."""
