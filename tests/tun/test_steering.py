@@ -133,15 +133,23 @@ def test_pairs_of_hosts_spread(tap: Tap) -> None:
     assert max(load.values()) < 1.2 * 1600 / QUEUES
 
 
-@pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_the_fragments_of_a_packet_stay_together(tap: Tap, protocol: int) -> None:
-    """Whatever stands where the first one has its ports; and so does every packet of
-    a flow that might be cut."""
+FRAGMENTS = [MORE_FRAGMENTS, MORE_FRAGMENTS | 1, 8, 185]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "whole"),
+    # Linux sets "don't fragment" on the small datagrams of a socket, not on the large.
+    [(TCP, [0]), (UDP, [0, DONT_FRAGMENT])],
+)
+def test_the_fragments_of_a_flow_stay_with_it(
+    tap: Tap, protocol: int, whole: list[int]
+) -> None:
+    """Whatever stands where its whole packets have the ports."""
     queues = {
         tap.queue_of(
             packet(payload=os.urandom(64), protocol=protocol, fragment=fragment)
         )
-        for fragment in [0, MORE_FRAGMENTS, MORE_FRAGMENTS | 1, 8, 185] * 10
+        for fragment in [*whole, *FRAGMENTS] * 10
     }
     assert len(queues) == 1
 
