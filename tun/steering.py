@@ -27,7 +27,7 @@ import struct
 _TUNSETSTEERINGEBPF = 0x800454E0
 _BPF_PROG_LOAD = 5
 _BPF_PROG_TYPE_SOCKET_FILTER = 1
-_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361}
+_SYSCALLS = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 """The number of bpf(2), which libc does not wrap, by machine: 64-bit little-endian."""
 
 _INSTRUCTION = struct.Struct("<BBhI")

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -51,19 +52,18 @@ def tap() -> Iterator[Tap]:
         with netns.inside(name):
             tun = open_tun(queues=QUEUES)
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
-        if tun.unsteered is not None:
-            pytest.skip(f"no program for us: {tun.unsteered}")
-        # Silence: no address, and nothing that IPv6 sends of its own accord.
-        netns.ip(
-            [
-                f"link set {tun.name} addrgenmode none",
-                f"link set {tun.name} multicast off mtu 65535 up",
-            ],
-            name,
-        )
-        with sock:
+        with sock, closing(tun):
+            if tun.unsteered is not None:
+                pytest.skip(f"no program for us: {tun.unsteered}")
+            # Silence: no address, and nothing that IPv6 sends of its own accord.
+            netns.ip(
+                [
+                    f"link set {tun.name} addrgenmode none",
+                    f"link set {tun.name} multicast off mtu 65535 up",
+                ],
+                name,
+            )
             yield Tap(tun, sock)
-        tun.close()
     finally:
         netns.delete([name])
 
