@@ -63,12 +63,13 @@ def read(pids: Iterable[int], tun: str | None) -> Books:
                 seconds += run_seconds((task / "schedstat").read_text())
                 switches += context_switches((task / "status").read_text())
         if tun is not None:
-            crossed += _crossed((process / "net/dev").read_text(), tun)
+            crossed += handed_over((process / "net/dev").read_text(), tun)
     busy, _ = machine_seconds(Path("/proc/stat").read_text())
     return Books(busy, seconds, switches, crossed)
 
 
-def _crossed(text: str, tun: str) -> int:
+def handed_over(text: str, tun: str) -> int:
+    """From /proc/net/dev: what a daemon on that TUN and eth0 has handed over."""
     found = devices(text)
     wire = found["eth0"]
     return found[tun].bytes + wire.bytes - wire.packets * DATAGRAM_OVERHEAD

@@ -75,13 +75,16 @@ def background(stand: Stand, flows: int, seconds: int) -> Iterator[None]:
 def parse(text: str) -> Stream:
     """Read its JSON. Raises RigError, with iperf3's own words where it has some."""
     try:
-        document: dict[str, Any] = json.loads(text)
+        document: Any = json.loads(text)
     except ValueError:
         raise RigError("iperf3 ended without a result") from None
-    if "error" in document:
+    if isinstance(document, dict) and "error" in document:
         raise RigError(f"iperf3: {document['error']}")
     try:
         received = document["end"]["sum_received"]
-        return Stream(int(received["bytes"]), float(received["bits_per_second"]))
+        stream = Stream(int(received["bytes"]), float(received["bits_per_second"]))
     except (KeyError, TypeError, ValueError):
         raise RigError("iperf3's result is not understood") from None
+    if not stream.bytes:
+        raise RigError("iperf3: no bytes arrived")
+    return stream

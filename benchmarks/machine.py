@@ -44,11 +44,14 @@ def noise() -> str | None:
     """What disturbs a measurement that begins now, in words; None if nothing does."""
     before, started = _machine(), time.monotonic()
     time.sleep(LOOK)
-    after = _machine()
-    busy, stolen = (
-        (b - a) / (time.monotonic() - started) / CORES
-        for a, b in zip(before, after, strict=True)
-    )
+    after, possible = _machine(), (time.monotonic() - started) * CORES
+    busy, stolen = ((b - a) / possible for a, b in zip(before, after, strict=True))
+    return disturbance(busy, stolen)
+
+
+def disturbance(busy: float, stolen: float) -> str | None:
+    """In words what others use and what the hypervisor takes away, as shares of the
+    processors; None if that is little."""
     reasons = []
     if busy > CALM:
         reasons.append(f"other programs use {busy:.0%} of the processors")

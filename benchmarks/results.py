@@ -116,7 +116,7 @@ def ratio(one: Figure, other: Figure) -> float | None:
     return one.median / other.median if other.median else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Results:
     """All of one run."""
 
@@ -222,9 +222,8 @@ def load(text: bytes) -> Results:
     )
     for saved in document.figures:
         place = Place(saved.wire, saved.contender, saved.metric)
-        results._values[place] = list(
-            Figure(document.run, place, tuple(saved.values)).values
-        )
+        for value in Figure(document.run, place, tuple(saved.values)).values:
+            results.add(place, value)
     return results
 
 

@@ -116,8 +116,9 @@ def _bracketed(
     bracket, fastest = Bracket(max(guess, floor)), 0.0
     for _ in range(MOST_TRIALS):
         rate = bracket.next()
-        if rate is None or rate < floor:
+        if rate is None or bracket.bad == floor:
             break
+        rate = max(rate, floor)
         trial = _best(attempt, rate)
         bracket.tell(rate, trial.holds)
         if trial.holds and trial.sent_rate < SATURATED * rate:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import get_args
 
 from flannelette.benchmarks.bars import Verdict
 from flannelette.benchmarks.contenders import BY_NAME
 from flannelette.benchmarks.micro import NO_WIRE
 from flannelette.benchmarks.results import METRICS, Figure, Results, ratio
-from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import WIDTH, Screen
 
 RIVALS = ("vxlan", "flanneld")
@@ -45,7 +43,7 @@ def show(results: Results, screen: Screen) -> None:
         screen.say(_labelled(name, text))
     screen.say()
     _legend(results, screen)
-    for wire in (*get_args(Wire), NO_WIRE):
+    for wire in sorted(results.wires, key=NO_WIRE.__eq__):  # which comes last
         for title, keys in _PANELS:
             heads = {key: _HEADS[key] for key in keys}
             _grid(results, wire, _on(wire, title), heads, _median, screen)
@@ -126,7 +124,7 @@ def _grid(
     for key, head in heads.items():
         figures = [results.figure(wire, name, key) for name in names]
         cells = [cell(figure) if figure else _NONE for figure in figures]
-        if set(cells) != {_NONE}:
+        if set(cells) - {_NONE}:
             columns.append((head, cells))
     if not columns:
         return

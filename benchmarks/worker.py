@@ -23,40 +23,59 @@ COMMAND = (sys.executable, "-m", "flannelette.benchmarks.loadgen")
 
 
 class Worker:
-    """One process of loadgen.py; it does one thing at a time."""
+    """One process of loadgen.py, which does one thing at a time; it is started when it
+    is needed, and anew after a failure."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            COMMAND,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is not for it
-        )
+        self._process: subprocess.Popen[bytes] | None = None
 
     def tell(self, **command: Any) -> None:
-        """Send a command. Raises RigError."""
-        assert self.process.stdin is not None
+        """Send a command. Raises RigError, OSError."""
+        if self._process is None:
+            with held():
+                self._process = _start()
+        assert self._process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps(command).encode() + b"\n")
-            self.process.stdin.flush()
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
 
     def answer(self, seconds: float) -> Any:
-        """The next answer, of a command that takes so long. Raises RigError."""
-        assert self.process.stdout is not None
-        if not select.select([self.process.stdout], [], [], seconds + PATIENCE)[0]:
+        """The next answer, to a command that takes so long. Raises RigError."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], seconds + PATIENCE)[0]:
+            self.end()
             raise RigError("the load generator does not answer")
-        line = self.process.stdout.readline()
+        line = self._process.stdout.readline()
         if not line:
             raise self._died()
         return json.loads(line)
 
+    def end(self) -> None:
+        """Whatever it does; harmless when repeated."""
+        with held():
+            if self._process is not None:
+                netns.end([self._process], grace=0)
+                self._process = None
+
     def _died(self) -> RigError:
-        _, err = self.process.communicate()
-        said = err.decode(errors="replace").strip().splitlines()[-1:]
-        return RigError(f"the load generator ended: {' '.join(said)}")
+        assert self._process is not None
+        assert self._process.stderr is not None
+        lines = self._process.stderr.read().decode(errors="replace").splitlines()
+        self.end()
+        return RigError(f"the load generator ended: {' '.join(lines[-1:])}")
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        COMMAND,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is not for it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +106,15 @@ class LoadGenerator:
         self, stand: Stand, size: int, rate: float, seconds: float, segments: int = 1
     ) -> Trial:
         """UDP of `size` bytes at `rate` packets a second. Raises RigError."""
+        try:
+            return self._datagrams(stand, size, rate, seconds, segments)
+        except BaseException:
+            self.receiver.end()  # or it would answer to this when asked about the next
+            raise
+
+    def _datagrams(
+        self, stand: Stand, size: int, rate: float, seconds: float, segments: int
+    ) -> Trial:
         source, target = stand.pods
         to = str(target.address)
         self.receiver.tell(
@@ -115,13 +143,10 @@ class LoadGenerator:
 
 @contextmanager
 def load_generator() -> Iterator[LoadGenerator]:
-    """Both processes, gone when the `with` ends. Raises OSError."""
-    workers: list[Worker] = []
+    """Its processes are gone when the `with` ends."""
+    it = LoadGenerator(Worker(), Worker())
     try:
-        for _ in range(2):
-            with held():
-                workers.append(Worker())
-        yield LoadGenerator(*workers)
+        yield it
     finally:
-        with held():
-            netns.end([worker.process for worker in workers], grace=0)
+        it.sender.end()
+        it.receiver.end()
