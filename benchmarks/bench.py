@@ -22,14 +22,14 @@ from uuid import uuid4
 
 from flannelette.benchmarks import interrupts, machine, rootless, series, tables
 from flannelette.benchmarks.bars import judge
-from flannelette.benchmarks.contenders import BY_NAME
+from flannelette.benchmarks.contenders import BY_NAME, LADDER, MAIN
 from flannelette.benchmarks.measures import MEASURES, Tools, find_perf
 from flannelette.benchmarks.micro import MICROS
 from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.results import Results, ResultsError, dump, load, only_run
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import Screen
-from flannelette.benchmarks.series import MAIN, Plan
+from flannelette.benchmarks.series import Plan
 from flannelette.benchmarks.worker import load_generator
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError, ControlError, one_line
@@ -224,13 +224,14 @@ FLAGS = (
     Flag(
         "contenders",
         _auto_or(_some_of(*BY_NAME)),
-        "`LIST` of contenders; auto: all on nic, on others " + ",".join(MAIN),
+        f"`LIST` of contenders; auto: {','.join(LADDER)} on nic, elsewhere "
+        + ",".join(MAIN),
         "auto",
     ),
     Flag(
         "measures",
         _auto_or(_some_of(*ABOUT)),
-        "`LIST` of measures; auto: all on nic, on others tcp1,tcp4",
+        "`LIST` of measures; auto: all on nic, elsewhere tcp1,tcp4",
         "auto",
     ),
     Flag("rounds", _positive, "`NUMBER` of rounds", "5"),

@@ -1,7 +1,7 @@
 """Who is compared: overlays, each on a rig of its own with a pod on either host.
 
 The rungs of flannelette's ladder differ by one thing each. All but the last are driven
-by the event loop, for the Python path has no other driver worth its name.
+by the event loop, the driver that is at home in Python.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from flannelette.benchmarks import netns
 from flannelette.benchmarks.cluster import POLL, Cluster, Program
 from flannelette.benchmarks.rig import Pod, Rig, Wire
+from flannelette.control import config, goflags
 
 SUBNETS = {1: "10.5.1", 2: "10.5.2"}
 """Where the overlay does not give them: the subnets' first three numbers."""
@@ -35,20 +36,26 @@ class Contender:
     """Of `flannelette run`; None: not ours."""
 
 
+_LOOP = "--driver=loop"
 CONTENDERS = (
     Contender("none", "no overlay: routed over the wire"),
     Contender("vxlan", "the kernel's VXLAN, as flannel sets it up"),
     Contender("flanneld", "flanneld's udp backend"),
-    Contender("python", "PurePath, one packet a call", ("--datapath=python",)),
-    Contender("c", "in C, one packet a call", ("--batch=1", "--offload=none")),
-    Contender("batched", "+ many packets a call", ("--offload=none",)),
-    Contender("gso", "+ UDP GSO and GRO on the socket", ("--offload=gso,gro",)),
-    Contender("tun", "+ TSO and USO on the TUN", ("--offload=auto",)),
-    Contender("threads", "+ a thread a direction: the default", ()),
+    Contender("python", "PurePath, one packet a call", ("--datapath=python", _LOOP)),
+    Contender("c", "in C, one packet a call", (_LOOP, "--batch=1", "--offload=none")),
+    Contender("batched", "+ many packets a call", (_LOOP, "--offload=none")),
+    Contender("gso", "+ UDP GSO and GRO on the socket", (_LOOP, "--offload=gso,gro")),
+    Contender("tun", "+ TSO and USO on the TUN", (_LOOP,)),
+    Contender("thread", "+ one thread for both directions", ("--driver=thread",)),
+    Contender("threads", "+ a thread for each direction", ("--driver=threads",)),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
-OURS = "threads"
-"""What the bars are about."""
+OURS: str = goflags.defaults(config.FLAGS)["driver"]
+"""The contender that is our default, named like its driver: what the bars are about."""
+LADDER = tuple(n for n in BY_NAME if n == OURS or n not in ("thread", "threads"))
+"""Everyone but the driver that is not the default."""
+MAIN = ("none", "vxlan", "flanneld", OURS)
+"""Those whom the bars are about, and what would be without any."""
 
 
 @dataclass(slots=True)
@@ -101,8 +108,7 @@ def _ours(
     contender: Contender, rig: Rig, directory: Path, flags: tuple[str, ...]
 ) -> Stand:
     # A static store: the subnets are known, and nothing but forwarding goes on.
-    driver = "threads" if contender.name == OURS else "loop"
-    cluster = Cluster(rig, directory, "static", driver=driver, flags=flags)
+    cluster = Cluster(rig, directory, "static", flags=flags)
     deadline = time.monotonic() + START_SECONDS
     cluster.start_store(deadline)
     cluster.start()

@@ -36,9 +36,9 @@ from flannelette.benchmarks.mmsg import UDP_GRO, UDP_SEGMENT, Messages, enlarge
 from flannelette.benchmarks.netns import inside
 from flannelette.benchmarks.traffic import echo_request, is_answer
 
-TICK = 100e-6
+TICK = 50e-6
 """Seconds that a sender sleeps at least; longer when nothing is due."""
-CATCH_UP = 500e-6
+CATCH_UP = 1e-3
 """A sender that was kept from its processor makes up for so many seconds, by a burst,
 and forgets the rest: what it really sent is in its answer."""
 NAP = 1e-3

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flannelette.benchmarks import interrupts
-from flannelette.benchmarks.contenders import BY_NAME, Stand, stand
+from flannelette.benchmarks.contenders import BY_NAME, LADDER, MAIN, Stand, stand
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
 from flannelette.benchmarks.micro import MICROS, NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
@@ -27,8 +27,6 @@ from flannelette.control.errors import one_line
 
 STAND_SECONDS = 1.5
 """About what a stand takes to come up and to go."""
-MAIN = ("none", "vxlan", "flanneld", "threads")
-"""Those whom the bars are about, and what would be without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Plan:
     """Of a TCP run."""
     wires: tuple[Wire, ...]
     contenders: tuple[str, ...] | None
-    """None: all on nic, the MAIN ones on the other wires."""
+    """None: the LADDER on nic, the MAIN ones on the other wires."""
     measures: tuple[str, ...] | None
     """None: all on nic, TCP on the other wires."""
     flanneld: Path
@@ -48,7 +46,7 @@ class Plan:
 
     def contenders_on(self, wire: Wire) -> tuple[str, ...]:
         """In the order of BY_NAME, as chosen."""
-        chosen = self.contenders or (MAIN if wire != "nic" else tuple(BY_NAME))
+        chosen = self.contenders or (MAIN if wire != "nic" else LADDER)
         return tuple(name for name in BY_NAME if name in chosen)
 
     def measures_on(self, wire: Wire) -> list[Measure]:
@@ -164,7 +162,8 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
 def _take(turn: Turn, number: int, it: Stand, tools: Tools, results: Results) -> None:
     try:
         it.check()
-        it.rig.set_wire(turn.wire)
+        if it.rig.wire != turn.wire:
+            it.rig.set_wire(turn.wire)
         values = turn.measure.run(tools, it)
     except RigError as error:
         results.note(f"round {number + 1}, {turn}: {one_line(error)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flannelette.benchmarks.bars import BARS, Bar, Verdict, judge
-from flannelette.benchmarks.contenders import BY_NAME
+from flannelette.benchmarks.contenders import BY_NAME, OURS
 from flannelette.benchmarks.results import METRICS, Place, Results
 
 MORE = Bar("speed", "nic", "tcp1", "vxlan", 2.0)
@@ -14,7 +14,7 @@ LESS = Bar("delay", "nic", "rtt", "vxlan", 0.8, at_most=True)
 
 def results(ours: dict[str, float], theirs: dict[str, float]) -> Results:
     it = Results("a", "", {}, {})
-    for name, values in (("threads", ours), ("vxlan", theirs)):
+    for name, values in ((OURS, ours), ("vxlan", theirs)):
         for metric, value in values.items():
             it.add(Place("nic", name, metric), value)
     return it

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from flannelette.benchmarks import account, contenders, iperf, measures, worker
+from flannelette.benchmarks import account, iperf, measures, worker
 from flannelette.benchmarks.contenders import BY_NAME, Stand, stand
 from flannelette.benchmarks.measures import find_perf, perf_count, quantile
 from flannelette.benchmarks.netns import RigError
@@ -216,28 +216,3 @@ def test_iperf_that_cannot_connect(
 def test_iperf_that_does_not_run(none: Stand) -> None:
     with pytest.raises(RigError, match=r"iperf3 did not run: .*/nonexistent"):
         iperf.run(none, 1, 1, under=["env", "/nonexistent"])
-
-
-# ---- stands --------------------------------------------------------------------------
-
-
-@needs_namespaces
-def test_flanneld_that_is_not_there(tmp_path: Path) -> None:
-    with (
-        pytest.raises(RigError, match=f"there is no program {NOWHERE}"),
-        stand(BY_NAME["flanneld"], "nic", tmp_path / "s", NOWHERE),
-    ):
-        pass
-
-
-@needs_namespaces
-def test_a_program_that_is_not_ready_in_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(contenders, "START_SECONDS", 0.0)
-    monkeypatch.setattr(contenders, "IPERF_PORT", 70_000)
-    with (
-        pytest.raises(RigError, match="the iperf3 server"),
-        stand(BY_NAME["none"], "nic", tmp_path / "s", NOWHERE),
-    ):
-        pass

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,13 +14,13 @@ from typing import Any, cast
 import pytest
 
 from flannelette.benchmarks import series
-from flannelette.benchmarks.contenders import BY_NAME, Contender
+from flannelette.benchmarks.contenders import LADDER, MAIN, Contender
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
 from flannelette.benchmarks.micro import NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
 from flannelette.benchmarks.results import Results
 from flannelette.benchmarks.screen import Screen
-from flannelette.benchmarks.series import MAIN, Plan, Progress, turns
+from flannelette.benchmarks.series import Plan, Progress, turns
 from tests.helpers.terminal import Terminal
 
 
@@ -37,18 +38,18 @@ def plan(**changes: Any) -> Plan:
 
 def test_on_nic_everything_elsewhere_what_the_bars_need() -> None:
     it = plan()
-    assert it.contenders_on("nic") == tuple(BY_NAME)
+    assert it.contenders_on("nic") == LADDER
     assert it.measures_on("nic") == list(MEASURES)
     assert it.contenders_on("plain") == MAIN
     assert [measure.name for measure in it.measures_on("veth")] == ["tcp1", "tcp4"]
-    assert it.everyone == list(BY_NAME)
+    assert it.everyone == list(LADDER)
     assert plan(wires=("plain",)).everyone == list(MAIN)
 
 
 def test_what_is_chosen_is_for_every_wire() -> None:
-    it = plan(contenders=("threads", "vxlan"), measures=("rtt", "tcp1"))
+    it = plan(contenders=("gso", "vxlan"), measures=("rtt", "tcp1"))
     for wire in it.wires:
-        assert it.contenders_on(wire) == ("vxlan", "threads")
+        assert it.contenders_on(wire) == ("vxlan", "gso")
         assert [measure.name for measure in it.measures_on(wire)] == ["tcp1", "rtt"]
 
 
@@ -56,8 +57,8 @@ def test_everyone_takes_every_turn_once() -> None:
     for number in range(3):
         found = Counter(map(str, turns(plan(), number)))
         assert set(found.values()) == {1}
-        assert len(found) == len(BY_NAME) * len(MEASURES) + len(MAIN) * 2
-        assert found["nic tcp1 threads"] == found["plain tcp4 vxlan"] == 1
+        assert len(found) == len(LADDER) * len(MEASURES) + len(MAIN) * 2
+        assert found["nic tcp1 gso"] == found["plain tcp4 vxlan"] == 1
 
 
 def test_who_begins_shifts_with_measure_and_round() -> None:
@@ -68,8 +69,8 @@ def test_who_begins_shifts_with_measure_and_round() -> None:
     ]
     assert firsts == [
         ["none", "vxlan", "flanneld"],
-        ["vxlan", "flanneld", "threads"],
-        ["flanneld", "threads", "none"],
+        ["vxlan", "flanneld", MAIN[3]],
+        ["flanneld", MAIN[3], "none"],
     ]
 
 
@@ -91,11 +92,17 @@ class Pretended:
         if name in self.refused:
             raise RigError("not on this machine")
         self.up.add(name)
-        rig = SimpleNamespace(set_wire=lambda wire: self.log.append(f"wire {wire}"))
+        rig = SimpleNamespace(wire=wire)
+        rig.set_wire = partial(self._set_wire, rig)
         yield SimpleNamespace(
             contender=contender, rig=rig, check=lambda: self._check(name)
         )
         self.up.remove(name)
+
+    def _set_wire(self, rig: SimpleNamespace, wire: str) -> None:
+        assert rig.wire != wire
+        rig.wire = wire
+        self.log.append(f"wire {wire}")
 
     def _check(self, name: str) -> None:
         if name in self.dead:
@@ -123,15 +130,15 @@ def run(it: Plan, stream: io.StringIO | None = None) -> Results:
 
 
 def test_a_series(pretended: Pretended) -> None:
-    results = run(plan(contenders=("none", "vxlan"), wires=("veth",)))
+    results = run(plan(contenders=("none", "vxlan"), wires=("veth", "nic")))
     assert pretended.log == [
-        *("wire veth", "none", "wire veth", "vxlan"),
-        *("wire veth", "vxlan", "wire veth", "none"),
+        *("none", "vxlan", "wire nic", "vxlan", "wire nic", "none"),
+        *("vxlan", "none", "wire nic", "none", "wire nic", "vxlan"),
     ]
     assert pretended.up == set()
-    [none, vxlan] = results
-    assert (none.place.contender, none.values) == ("none", (7.0, 13.0))
-    assert (vxlan.place.contender, vxlan.values) == ("vxlan", (9.0, 11.0))
+    figure = results.figure("nic", "vxlan", "tcp1")
+    assert figure is not None
+    assert figure.values == (5.0 + 4, 5.0 + 12)
     assert results.notes == []
 
 
