@@ -80,6 +80,7 @@ class Pretended:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.up: set[str] = set()
+        self.tried: list[str] = []
         self.refused: set[str] = set()
         self.dead: set[str] = set()
 
@@ -89,6 +90,7 @@ class Pretended:
     ) -> Iterator[object]:
         name = contender.name
         place.mkdir()
+        self.tried.append(name)
         if name in self.refused:
             raise RigError("not on this machine")
         self.up.add(name)
@@ -147,6 +149,7 @@ def test_who_cannot_be_set_up_is_left_out(pretended: Pretended) -> None:
     results = run(plan(contenders=("none", "flanneld"), wires=("veth",)))
     assert results.contenders("veth") == ["none"]
     assert results.notes == ["flanneld is left out: not on this machine"]
+    assert pretended.tried == ["none", "flanneld", "none"]
 
 
 def test_a_measure_that_fails_is_noted_and_the_rest_goes_on(
