@@ -63,7 +63,8 @@ def test_only_native_knows_cffi(module: Path) -> None:
 
 # What C other than pump.c may call: memory and sorting, and what compilers put in.
 PURE_C = re.compile(
-    r"malloc|calloc|realloc|free|qsort|memcpy|memmove|memset|memcmp"
+    r"malloc|calloc|realloc|aligned_alloc|madvise|free|qsort"
+    r"|memcpy|memmove|memset|memcmp"
     r"|_GLOBAL_OFFSET_TABLE_|__stack_chk_(fail|guard)|__cpu_(model|indicator_init)"
     r"|__(atomic|aeabi)_\w+|__u?(div|mod)[sdt]i3"
 )

@@ -105,8 +105,9 @@ int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
  * or -errno when a descriptor is dead (-EBADFD: the TUN device is gone). */
 int fp_pump(struct fp *fp, enum fp_direction direction, uint32_t budget);
 
-/* Pump whenever there is something to read, until fp_stop; blocks. 0 or -errno. */
-int fp_run(struct fp *fp, enum fp_direction direction);
+/* Pump whenever there is something to read, until fp_stop; blocks. `directions` has bit
+ * 1 << direction for each that is meant. 0 or -errno. */
+int fp_run(struct fp *fp, uint32_t directions);
 
 /* Make every fp_run return soon, now and for ever. 0 or -errno. */
 int fp_stop(struct fp *fp);

@@ -87,8 +87,7 @@ static uint32_t finish(uint64_t sum, const uint8_t *data, size_t length)
         memcpy(&last, rest, 4);
         sum += last;
     }
-    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
-    uint16_t folded = (uint16_t)sum;
+    uint16_t folded = (uint16_t)checksum_fold(sum);
     return load16((const uint8_t *)&folded);
 }
 

@@ -25,6 +25,13 @@ static inline uint32_t checksum_add(uint32_t a, uint32_t b)
     return (sum & 0xffff) + (sum >> 16);
 }
 
+/* A sum of 16-bit or of 32-bit numbers, as such a sum. */
+static inline uint32_t checksum_fold(uint64_t sum)
+{
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return (uint32_t)sum;
+}
+
 /* The checksum itself, to be stored by store16. */
 static inline uint16_t checksum(const uint8_t *data, size_t length)
 {
@@ -185,6 +192,7 @@ struct fp {
     uint64_t icmp_due;          /* tx only */
     _Atomic uint32_t offloads; /* bits only go */
     struct pump pumps[FP_DIRECTIONS];
+    uint8_t *memory; /* of the pumps' packets */
 };
 
 /* Enter before reading fp->routes, leave when done with what was found. */

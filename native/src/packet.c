@@ -37,6 +37,6 @@ void ipv4_put_checksum(uint8_t *packet, uint32_t header_length)
 
 uint32_t pseudo_sum(const uint8_t *packet, uint8_t protocol, uint32_t l4_length)
 {
-    uint32_t sum = checksum_add(checksum_sum(packet + 12, 8), protocol);
-    return checksum_add(sum, l4_length);
+    uint64_t sum = (uint64_t)load32(packet + 12) + load32(packet + 16);
+    return checksum_fold(sum + protocol + l4_length);
 }

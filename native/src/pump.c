@@ -23,7 +23,7 @@
 
 enum {
     PATIENCE_MS = 1,        /* for a full socket or TUN */
-    RUN_BUDGET = 1024,      /* frames or bursts between two looks at stop_fd */
+    RUN_BUDGET = 64,        /* frames or bursts between two looks at the others */
     GSO_DATAGRAMS = 64,     /* UDP_MAX_SEGMENTS before Linux 6.9 */
     GSO_BYTES = 65507,      /* of UDP payload in one IPv4 packet */
 };
@@ -397,18 +397,23 @@ int fp_pump(struct fp *fp, enum fp_direction direction, uint32_t budget)
     return direction == FP_TX ? pump_tx(fp, budget) : pump_rx(fp, budget);
 }
 
-int fp_run(struct fp *fp, enum fp_direction direction)
+int fp_run(struct fp *fp, uint32_t directions)
 {
-    struct pollfd fds[2] = {
-        {.fd = direction == FP_TX ? fp->config.tun_fd : fp->config.udp_fd,
-         .events = POLLIN},
-        {.fd = fp->config.stop_fd, .events = POLLIN},
+    struct pollfd fds[FP_DIRECTIONS + 1] = {
+        [FP_TX] = {.fd = fp->config.tun_fd, .events = POLLIN},
+        [FP_RX] = {.fd = fp->config.udp_fd, .events = POLLIN},
+        [FP_DIRECTIONS] = {.fd = fp->config.stop_fd, .events = POLLIN},
     };
+    for (int i = 0; i < FP_DIRECTIONS; i++)
+        if (!(directions & 1u << i)) fds[i].fd = -1; /* poll passes over it */
     for (;;) {
-        if (poll(fds, 2, -1) < 0 && errno != EINTR) return -errno;
-        if (fds[1].revents) return 0;
-        int moved = fp_pump(fp, direction, RUN_BUDGET);
-        if (moved < 0) return moved;
+        if (poll(fds, FP_DIRECTIONS + 1, -1) < 0 && errno != EINTR) return -errno;
+        if (fds[FP_DIRECTIONS].revents) return 0;
+        for (int i = 0; i < FP_DIRECTIONS; i++) {
+            if (!fds[i].revents) continue;
+            int moved = fp_pump(fp, (enum fp_direction)i, RUN_BUDGET);
+            if (moved < 0) return moved;
+        }
     }
 }
 

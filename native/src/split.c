@@ -62,14 +62,16 @@ void finish_checksum(const struct fp_frame *frame, const struct ipv4 *ip)
     store16(frame->data + vnet->checksum_start + vnet->checksum_offset, sum);
 }
 
-static void put_l4_checksum(uint8_t *packet, const struct ipv4 *ip, uint32_t l4_length)
+/* `payload` is the sum of what lies behind the headers. */
+static void put_l4_checksum(uint8_t *packet, const struct ipv4 *ip, uint32_t headers,
+                            uint32_t l4_length, uint32_t payload)
 {
     uint8_t *l4 = packet + ip->length;
     uint8_t *field = l4 + (ip->protocol == TCP ? 16 : 6);
     store16(field, 0);
     uint32_t sum = checksum_add(pseudo_sum(packet, ip->protocol, l4_length),
-                                checksum_sum(l4, l4_length));
-    uint16_t check = (uint16_t)~sum;
+                                checksum_sum(l4, headers - ip->length));
+    uint16_t check = (uint16_t)~checksum_add(sum, payload);
     if (check == 0 && ip->protocol == UDP) check = 0xffff;
     store16(field, check);
 }
@@ -85,7 +87,7 @@ void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
         uint32_t total = cut->headers + length;
         uint8_t *l4 = out + ip->length;
         memcpy(out, packet, cut->headers);
-        memcpy(out + cut->headers, payload, length);
+        uint32_t sum = checksum_copy(out + cut->headers, payload, length);
         store16(out + 2, (uint16_t)total);
         store16(out + 4, (uint16_t)(identification + i));
         ipv4_put_checksum(out, ip->length);
@@ -96,7 +98,7 @@ void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
         } else {
             store16(l4 + 4, (uint16_t)(total - ip->length));
         }
-        put_l4_checksum(out, ip, total - ip->length);
+        put_l4_checksum(out, ip, cut->headers, total - ip->length, sum);
         payload += length;
         out += total;
     }
