@@ -33,6 +33,7 @@ from flannelette.benchmarks.traffic import (
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError, ControlError, one_line
 from flannelette.control.goflags import Flag
+from flannelette.dataplane.forwarder import DRIVERS
 
 MAX_HOSTS = 16
 START_SECONDS = 30.0
@@ -282,8 +283,8 @@ FLAGS = (
     ),
     Flag(
         "driver",
-        goflags.one_of("threads", "loop"),
-        "`KIND` of driver: threads or loop",
+        goflags.one_of(*DRIVERS),
+        "`KIND` of driver: thread, threads or loop",
         "threads",
     ),
     Flag(

@@ -16,7 +16,12 @@ from typing import Literal
 from flannelette.control import goflags
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
-from flannelette.dataplane.forwarder import MAX_BATCH, MAX_QUEUES, OFFLOADS
+from flannelette.dataplane.forwarder import (
+    DRIVERS,
+    MAX_BATCH,
+    MAX_QUEUES,
+    OFFLOADS,
+)
 
 ENVIRONMENT = "FLANNELD_"
 """What a flag's variable begins with (C1)."""
@@ -81,7 +86,7 @@ class Config:
     """Minutes before expiry at which the lease is renewed, 1 to 1439."""
     datapath: Literal["native", "python"]
     """What forwards: FastPath in C or PurePath in Python."""
-    driver: Literal["threads", "loop"]
+    driver: Literal["thread", "threads", "loop"]
     """Who calls the pumps."""
     queues: int
     """Of the TUN and of the underlay, 1 to MAX_QUEUES."""
@@ -273,8 +278,8 @@ _OURS = (
     ),
     Flag(
         "driver",
-        goflags.one_of("threads", "loop"),
-        "`KIND` of driver: threads or loop",
+        goflags.one_of(*DRIVERS),
+        "`KIND` of driver: thread (one a queue), threads (one a direction) or loop",
         "threads",
     ),
     Flag(

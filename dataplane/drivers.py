@@ -9,11 +9,14 @@ import asyncio
 import errno
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flannelette.dataplane.path import Path
 from flannelette.native.api import Direction, PathConfig
+
+DRIVERS = ("thread", "threads", "loop")
+"""thread: one for both directions of a queue; threads: one for each; loop: none."""
 
 BUDGET = 256
 """Packets that one wake-up of the event loop may move: control must not starve."""
@@ -29,30 +32,36 @@ class Driver(Protocol):
 
 
 class ThreadDriver:
-    """One thread a direction, blocked in Path.run; the native path holds no GIL."""
+    """Threads of its own, blocked in Path.run; the native path holds no GIL."""
 
-    def __init__(self, path: Path, config: PathConfig, on_error: OnError) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_error: OnError,
+        duties: Sequence[tuple[Direction, ...]],
+    ) -> None:
+        """`duties` has, for each thread, the directions that it pumps."""
         self._path = path
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._threads: list[threading.Thread] = []
         try:
-            for direction in Direction:
-                self._start(direction)
+            for directions in duties:
+                self._start(directions)
         except RuntimeError as error:  # the machine has no thread left for us
             self.close()
             raise OSError(errno.EAGAIN, str(error)) from None
 
-    def _start(self, direction: Direction) -> None:
-        name = f"pump-{direction.name.lower()}"
-        thread = threading.Thread(target=self._run, args=[direction], name=name)
+    def _start(self, directions: tuple[Direction, ...]) -> None:
+        name = "-".join(["pump", *(d.name.lower() for d in directions)])
+        thread = threading.Thread(target=self._run, args=directions, name=name)
         thread.start()
         self._threads.append(thread)
 
-    def _run(self, direction: Direction) -> None:
+    def _run(self, *directions: Direction) -> None:
         try:
-            self._path.run(direction)
+            self._path.run(*directions)
         except OSError as error:
             self._loop.call_soon_threadsafe(self._tell, error)
 
@@ -104,6 +113,11 @@ class LoopDriver:
 
 
 def open_driver(name: str, path: Path, config: PathConfig, on_error: OnError) -> Driver:
-    """The driver of that name, `threads` or `loop`."""
-    kind = ThreadDriver if name == "threads" else LoopDriver
-    return kind(path, config, on_error)
+    """The driver of that name, of DRIVERS."""
+    match name:
+        case "thread":
+            return ThreadDriver(path, on_error, [tuple(Direction)])
+        case "threads":
+            return ThreadDriver(path, on_error, [(d,) for d in Direction])
+        case _:
+            return LoopDriver(path, config, on_error)

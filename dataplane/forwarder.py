@@ -25,7 +25,7 @@ from ipaddress import IPv4Address
 from operator import and_, or_
 from typing import Literal
 
-from flannelette.dataplane.drivers import OnError, open_driver
+from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
 from flannelette.dataplane.path import Path, open_path
 from flannelette.dataplane.underlay import accept_bursts, sends_bursts
 from flannelette.encap.drop import Drop
@@ -41,6 +41,7 @@ from flannelette.native.api import (
 from flannelette.tun.device import MAX_QUEUES, TunDevice, open_tun
 
 __all__ = [
+    "DRIVERS",
     "MAX_BATCH",
     "MAX_QUEUES",
     "NO_COUNTERS",

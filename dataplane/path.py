@@ -38,8 +38,10 @@ class Path(Protocol):
 
         Raises OSError when a descriptor is dead: EBADFD if the device is gone."""
 
-    def run(self, direction: Direction) -> None:
-        """Pump until stop(); blocks. Raises OSError as pump does."""
+    def run(self, *directions: Direction) -> None:
+        """Pump these, whichever has something to move, until stop(); blocks.
+
+        Raises OSError as pump does."""
 
     def stop(self) -> None:
         """Make every run() return soon."""

@@ -32,7 +32,7 @@ from flannelette.native.api import (
 
 MAX_PACKET = 65536
 PATIENCE_MS = 1
-RUN_BUDGET = 1024
+RUN_BUDGET = 64
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 
@@ -225,14 +225,16 @@ class PurePath:
             _wait_writable(fd)
             move()
 
-    def run(self, direction: Direction) -> None:
+    def run(self, *directions: Direction) -> None:
         config = self._config
-        source = config.tun_fd if direction is Direction.TX else config.udp_fd
+        sources = {Direction.TX: config.tun_fd, Direction.RX: config.udp_fd}
         poller = select.poll()
-        poller.register(source, select.POLLIN)
-        poller.register(config.stop_fd, select.POLLIN)
-        while config.stop_fd not in dict(poller.poll()):
-            self.pump(direction, RUN_BUDGET)
+        for fd in (config.stop_fd, *(sources[direction] for direction in directions)):
+            poller.register(fd, select.POLLIN)
+        while config.stop_fd not in (ready := dict(poller.poll())):
+            for direction in directions:
+                if sources[direction] in ready:
+                    self.pump(direction, RUN_BUDGET)
 
     def stop(self) -> None:
         os.eventfd_write(self._config.stop_fd, 1)

@@ -82,9 +82,9 @@ class FastPath:
         """Move up to budget packets now; how many were read. Raises OSError."""
         return _check(lib.fp_pump(self._fp, direction, budget))
 
-    def run(self, direction: Direction) -> None:
-        """Pump until stop(); blocks, without the GIL. Raises OSError."""
-        _check(lib.fp_run(self._fp, direction))
+    def run(self, *directions: Direction) -> None:
+        """Pump these until stop(); blocks, without the GIL. Raises OSError."""
+        _check(lib.fp_run(self._fp, sum(1 << direction for direction in directions)))
 
     def stop(self) -> None:
         """Make every run() return soon. Any thread."""

@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from flannelette.dataplane.drivers import open_driver
+from flannelette.dataplane.drivers import DRIVERS, open_driver
 from flannelette.encap.drop import Drop
 from flannelette.native.api import Direction
 from tests.helpers.bench import Bench, bench
 from tests.helpers.packets import packet
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-both_drivers = pytest.mark.parametrize("driver", ["threads", "loop"])
+every_driver = pytest.mark.parametrize("driver", DRIVERS)
 both_paths = pytest.mark.parametrize("datapath", ["native", "python"])
 
 
@@ -43,7 +43,7 @@ async def received(sock: object) -> bytes:
     return await asyncio.wait_for(loop.sock_recv(sock, 65536), 10)  # type: ignore[arg-type]
 
 
-@both_drivers
+@every_driver
 @both_paths
 def test_packets_flow_both_ways(
     runner: asyncio.Runner, datapath: str, driver: str
@@ -64,7 +64,7 @@ def test_packets_flow_both_ways(
         runner.run(flow(it))
 
 
-@both_drivers
+@every_driver
 @both_paths
 def test_nothing_moves_after_close(
     runner: asyncio.Runner, datapath: str, driver: str
@@ -82,7 +82,7 @@ def test_nothing_moves_after_close(
     assert threading.active_count() == threads
 
 
-@both_drivers
+@every_driver
 @both_paths
 def test_a_dead_descriptor_is_told_once(
     runner: asyncio.Runner, datapath: str, driver: str

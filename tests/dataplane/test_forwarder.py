@@ -14,12 +14,12 @@ from typing import NoReturn, cast
 import pytest
 
 from flannelette.dataplane import forwarder as module
-from flannelette.dataplane.drivers import ThreadDriver
+from flannelette.dataplane.drivers import DRIVERS, ThreadDriver
 from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Forwarder
 from flannelette.dataplane.path import Path
 from flannelette.dataplane.purepath import PurePath
 from flannelette.dataplane.underlay import open_underlay
-from flannelette.native.api import Offload, PathConfig, Route
+from flannelette.native.api import Offload, Route
 from flannelette.tun.device import TunDevice
 from tests.helpers.bench import drain
 from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS, packet
@@ -66,7 +66,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("driver", ["threads", "loop"])
+@pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("datapath", ["native", "python"])
 async def test_routes_and_counters_outlive_the_tun(datapath: str, driver: str) -> None:
     loop = asyncio.get_running_loop()
@@ -154,7 +154,7 @@ def break_start(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
 class Dying:
     """A path whose pumps end at once, as when the TUN is gone."""
 
-    def run(self, direction: Direction) -> None:
+    def run(self, *directions: Direction) -> None:
         raise OSError(errno.EBADFD, "gone")
 
     def stop(self) -> None:
@@ -162,8 +162,7 @@ class Dying:
 
 
 async def test_an_error_that_comes_after_close_is_nobodys() -> None:
-    config = PathConfig(-1, -1, -1, MTU, int(TUN_ADDRESS))
-    driver = ThreadDriver(cast(Path, Dying()), config, fail)
+    driver = ThreadDriver(cast(Path, Dying()), fail, [(d,) for d in Direction])
     driver.close()  # both pumps have ended, and the loop has not heard of it yet
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -192,7 +191,7 @@ async def test_routes_change_while_forwarding() -> None:
 # ---- queues --------------------------------------------------------------------------
 
 LOOPBACK = IPv4Address("127.0.0.1")
-EVERY_WAY = [(d, r) for d in ("native", "python") for r in ("threads", "loop")]
+EVERY_WAY = [(d, r) for d in ("native", "python") for r in DRIVERS]
 
 
 @pytest.mark.parametrize(("datapath", "driver"), EVERY_WAY)
@@ -311,7 +310,7 @@ async def test_a_start_that_fails_at_a_later_queue_leaves_nothing(
         kernel.close()
 
 
-@pytest.mark.parametrize("driver", ["threads", "loop"])
+@pytest.mark.parametrize("driver", DRIVERS)
 async def test_a_lost_tun_is_told_once(
     driver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

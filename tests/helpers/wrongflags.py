@@ -11,7 +11,7 @@ WRONG: tuple[tuple[str, str | None], ...] = (
     ("store", "sqlite:/x"),
     ("datapath", "c"),
     ("datapath", ""),
-    ("driver", "thread"),
+    ("driver", "fibres"),
     ("queues", "0"),
     ("queues", "-1"),
     ("queues", "257"),
