@@ -160,7 +160,7 @@ def test_it_shows_that_all_pods_reach_each_other(
         (["--hosts=x"], "invalid value 'x' for --hosts: a whole number is wanted"),
         (["--store=s3"], "'s3' for --store: local, etcd or static is wanted"),
         (["--datapath=go"], "'go' for --datapath: native or python is wanted"),
-        (["--driver=me"], "'me' for --driver: threads or loop is wanted"),
+        (["--driver=me"], "'me' for --driver: thread, threads or loop is wanted"),
         (["--colour"], "unknown flag: --colour"),
         (["more"], "unexpected argument: more"),
     ],
