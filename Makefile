@@ -13,7 +13,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
 	@echo "make sanitize  the tests of the C code under ASan and UBSan"
 	@echo "make peers     build the real flanneld that tests/interop talks to"
-	@echo "make fuzz      libFuzzer on the fast path (SECONDS_EACH=60)"
+	@echo "make fuzz      libFuzzer on the fast path, four targets (SECONDS_EACH=60)"
 	@echo "make clean     remove what was built, the virtual environment too"
 
 setup: $(SETUP)
@@ -53,7 +53,8 @@ build/peers/flanneld: tests/interop/build-flanneld
 	@.ci/system-packages go:golang-go
 	tests/interop/build-flanneld $@
 
-fuzz: setup
+fuzz:
+	@.ci/system-packages clang-14:clang-14 clang-14:libclang-rt-14-dev
 	tests/fuzz/run $(SECONDS_EACH)
 
 clean:

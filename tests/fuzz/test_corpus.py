@@ -1,38 +1,38 @@
-"""What libFuzzer found worth keeping goes through both twins, with equal results."""
+"""What libFuzzer found worth keeping goes through each target with every test run."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
-from flannelette.native.api import Burst, Direction
-from tests.helpers.packets import ROUTE, with_checksum
-from tests.helpers.twins import both, datagrams
+import pytest
 
-CORPUS = Path(__file__).parent / "corpus"
-
-
-def pieces(entry: bytes) -> list[bytes]:
-    """A corpus entry as fuzz_path.c reads it."""
-    if len(entry) < 3:
-        return []
-    segment = 1 + int.from_bytes(entry[1:3], "big")
-    data = entry[3:-10] if entry[0] & 4 and len(entry) >= 13 else entry[3:]
-    cut = [data[at : at + segment] for at in range(0, len(data), segment)]
-    return [with_checksum(one) for one in cut] if entry[0] & 1 else cut
+HERE = Path(__file__).parent
+SRC = HERE.parents[1] / "native" / "src"
 
 
-def test_corpus() -> None:
-    entries = [pieces(path.read_bytes()) for path in sorted(CORPUS.iterdir())]
-    assert len(entries) > 100
-    with both() as (native, python):
-        for path in (native, python):
-            path.set_routes([ROUTE])
-        for frames in entries:
-            fast, fast_answers = native.wrap(frames, 0)
-            pure, pure_answers = python.wrap(frames, 0)
-            assert datagrams(fast) == datagrams(pure)
-            assert fast_answers == pure_answers
-            bursts = [Burst(frame, max(len(frame), 1), 1, 1) for frame in frames]
-            assert native.unwrap(bursts) == python.unwrap(bursts)
-        for direction in Direction:
-            assert native.counters(direction) == python.counters(direction)
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What every target is linked with, compiled once."""
+    made = tmp_path_factory.mktemp("objects")
+    paths = [*sorted(SRC.glob("*.c")), HERE / "replay.c"]
+    command = ["cc", "-std=gnu11", "-O1", "-c", *map(str, paths)]
+    subprocess.run(command, check=True, cwd=made, env=plain())
+    return [str(path) for path in made.iterdir()]
+
+
+def plain() -> dict[str, str]:
+    """The environment without a sanitizer that may be loaded into Python."""
+    return {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+
+
+@pytest.mark.parametrize("target", ["split", "merge", "wrap", "unwrap"])
+def test_corpus(target: str, sources: list[str], tmp_path: Path) -> None:
+    program = str(tmp_path / target)
+    flags = ["-std=gnu11", "-O1", "-Wall", "-Werror"]
+    command = ["cc", *flags, "-o", program, str(HERE / f"fuzz_{target}.c"), *sources]
+    subprocess.run(command, check=True, env=plain())
+    inputs = sorted(map(str, (HERE / "corpus" / target).iterdir()))
+    assert len(inputs) > 50
+    subprocess.run([program, *inputs], check=True, env=plain(), timeout=60)
