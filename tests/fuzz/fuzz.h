@@ -208,8 +208,10 @@ static inline uint32_t superpacket(struct input *input, struct flow flows[4],
 {
     uint8_t what = take(input);
     struct flow now = flows[what & 3];
-    for (int changes = what >> 2 & 3; changes; changes--)
-        change_flow(&now, take(input) % CHANGES, take(input));
+    for (int changes = what >> 2 & 3; changes; changes--) {
+        int change = take(input) % CHANGES;
+        change_flow(&now, change, take(input));
+    }
     now.protocol = now.protocol == UDP ? UDP : TCP;
     now.size = (uint16_t)(take2(input) % 64000);
     uint16_t segment = take2(input);

@@ -155,6 +155,18 @@ def test_cwr_is_never_merged_trap_6() -> None:
     assert [len(frame) for frame in merged(packets)] == [1, 1, 1]
 
 
+def test_reserved_bits_are_never_merged_trap_6() -> None:
+    """The one beside CWR is AccECN's counter (RFC 9768)."""
+    plain = [tcp_packet(bytes(9), sequence=9 * i) for i in range(3)]
+    marked = [l4_checksum(p[:32] + bytes([p[32] | 1]) + p[33:], 20) for p in plain]
+    assert [len(frame) for frame in merged(marked)] == [1, 1, 1]
+
+
+def test_without_acknowledgement_nothing_is_merged_trap_7() -> None:
+    packets = [tcp_packet(bytes(9), sequence=9 * i, flags=0) for i in range(3)]
+    assert [len(frame) for frame in merged(packets)] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("mixed", [(0, 1), (1, 2), (2, 3), (0, 3)])
 def test_congestion_marks_are_neither_made_nor_lost_trap_5(
     mixed: tuple[int, int],
