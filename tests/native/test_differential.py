@@ -87,7 +87,7 @@ def through_merge(packets: list[bytes], together: bool) -> int:
 def test_merge(trouble: str) -> None:
     spared = 0
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(wires(trouble), st.booleans())
     def check(packets: list[bytes], together: bool) -> None:
         nonlocal spared
@@ -141,7 +141,7 @@ def test_split_then_merge(trouble: str) -> None:
     assert spared > 0, "nothing was merged: this test shows nothing"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_flows_share_nothing(data: st.DataObject) -> None:
     """Flows that differ in one port, or one address, and else are equal."""

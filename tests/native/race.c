@@ -1,0 +1,81 @@
+/* Two pumps look at the routes while a third thread changes them, for ThreadSanitizer:
+ * every packet finds the route that never leaves, at one of its two peers, and no table
+ * is freed under a reader. Counters are read by a fourth. */
+#include "fastpath.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { CHANGES = 3000, OTHERS = 50 };
+
+static struct fp *fp;
+static atomic_bool done;
+
+static void check(bool holds, const char *what)
+{
+    if (holds) return;
+    fprintf(stderr, "%s\n", what);
+    _exit(2);
+}
+
+static void *look(void *direction)
+{
+    struct pump *pump = &fp->pumps[(intptr_t)direction];
+    while (!atomic_load_explicit(&done, memory_order_relaxed)) {
+        const struct routes *routes = routes_enter(fp, pump);
+        for (int i = 0; i < 20; i++) {
+            const struct peer *peer = routes_find(routes, 0x0a050202);
+            check(peer && peer->address - 1 < 2 && peer->port == 8285, "no such peer");
+        }
+        routes_leave(pump);
+        count(&pump->counters.packets, 1);
+    }
+    return NULL;
+}
+
+static void *watch(void *unused)
+{
+    struct fp_counters counters;
+    uint64_t before[FP_DIRECTIONS] = {0};
+    (void)unused;
+    while (!atomic_load_explicit(&done, memory_order_relaxed))
+        for (int i = 0; i < FP_DIRECTIONS; i++) {
+            fp_read_counters(fp, (enum fp_direction)i, &counters);
+            check(counters.packets >= before[i], "a counter went back");
+            before[i] = counters.packets;
+        }
+    return NULL;
+}
+
+static struct fp_route route(uint32_t third, uint32_t address)
+{
+    return (struct fp_route){0x0a050000 | third << 8, 24, address, 8285};
+}
+
+int main(void)
+{
+    struct fp_config config = {
+        .tun_fd = -1, .udp_fd = -1, .stop_fd = -1, .mtu = 1472, .batch = 1,
+    };
+    struct fp_route others[OTHERS], first = route(2, 1);
+    pthread_t threads[FP_DIRECTIONS + 1];
+    for (uint32_t i = 0; i < OTHERS; i++) others[i] = route(3 + i, 1);
+    check(fp_new(&config, &fp) == 0 && fp_set_route(fp, &first, 1) == 0, "no path");
+    for (intptr_t i = 0; i < FP_DIRECTIONS; i++)
+        pthread_create(&threads[i], NULL, look, (void *)i);
+    pthread_create(&threads[FP_DIRECTIONS], NULL, watch, NULL);
+    for (uint32_t i = 0; i < CHANGES; i++) {
+        struct fp_route same = route(2, 1 + i % 2);
+        check(fp_set_route(fp, &same, 1) == 0, "not set");
+        check(i % 2 ? fp_set_route(fp, others, OTHERS) == 0
+                    : fp_del_route(fp, others, OTHERS) == 0, "not changed");
+    }
+    atomic_store(&done, true);
+    for (int i = 0; i <= FP_DIRECTIONS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < FP_DIRECTIONS; i++)
+        check(fp->pumps[i].counters.packets > 100, "a pump had no turn");
+    fp_free(fp);
+    return 0;
+}
