@@ -111,7 +111,7 @@ class Cluster:
         directory: Path,
         store: StoreKind = "local",
         datapath: str = "native",
-        driver: str = "threads",
+        driver: str = "thread",
         flags: Sequence[str] = (),
     ) -> None:
         """`flags` go to every daemon, and have the last word."""

@@ -52,8 +52,8 @@ CONTENDERS = (
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 OURS: str = goflags.defaults(config.FLAGS)["driver"]
 """The contender that is our default, named like its driver: what the bars are about."""
-LADDER = tuple(n for n in BY_NAME if n == OURS or n not in ("thread", "threads"))
-"""Everyone but the driver that is not the default."""
+LADDER = tuple(BY_NAME)
+"""Everyone."""
 MAIN = ("none", "vxlan", "flanneld", OURS)
 """Those whom the bars are about, and what would be without any."""
 

@@ -285,7 +285,7 @@ FLAGS = (
         "driver",
         goflags.one_of(*DRIVERS),
         "`KIND` of driver: thread, threads or loop",
-        "threads",
+        "thread",
     ),
     Flag(
         "keep",

@@ -280,7 +280,7 @@ _OURS = (
         "driver",
         goflags.one_of(*DRIVERS),
         "`KIND` of driver: thread (one a queue), threads (one a direction) or loop",
-        "threads",
+        "thread",
     ),
     Flag(
         "queues",
