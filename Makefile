@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/setup.stamp
 
 .DELETE_ON_ERROR:
-.PHONY: help setup system demo test lint native sanitize peers fuzz clean
+.PHONY: help setup system demo bench test lint native sanitize peers fuzz clean
 
 help:
 	@echo "make demo      two hosts on this machine, talking through flannelette"
+	@echo "make bench     the overlay measured beside kernel VXLAN and flanneld (ARGS=--quick)"
 	@echo "make test      all tests"
 	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
 	@echo "make sanitize  the tests of the C code under ASan and UBSan"
@@ -31,6 +32,10 @@ $(SETUP): pyproject.toml setup.py $(wildcard native/src/*) | system
 
 demo: setup
 	$(BIN)/flannelette demo $(ARGS)
+
+bench: setup
+	@$(MAKE) --no-print-directory peers || echo "no flanneld: it is left out"
+	$(BIN)/flannelette bench $(ARGS)
 
 test: setup
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: tests/interop will skip"
