@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flannelette.benchmarks.contenders import OURS
-from flannelette.benchmarks.micro import NO_WIRE
+from flannelette.benchmarks.micro import FEW, MANY, NO_WIRE
 from flannelette.benchmarks.results import Results, ratio
 
 
@@ -22,9 +22,6 @@ class Bar:
     at_most: bool = False
     ours: str = OURS
 
-
-FEW, MANY = "16 routes", "65536 routes"
-"""Who competes in the route lookup."""
 
 BARS = (
     Bar("TCP, 1 flow", "nic", "tcp1", "vxlan", 2.0),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,22 @@ class FastPath:
     def del_routes(self, routes: Sequence[Route]) -> None:
         """Remove routes by prefix and length. Raises OSError."""
         _check(lib.fp_del_route(self._fp, _routes(routes), len(routes)))
+
+    def find(self, addresses: array[int], peers: array[int]) -> int:
+        """Look up IPv4 addresses; how many have a peer. Both arrays are of 32-bit
+        numbers: `peers`, twice as long, gets each one's address and port, or 0, 0."""
+        if addresses.itemsize != 4 or peers.itemsize != 4:
+            raise TypeError("not arrays of 32-bit numbers")
+        if len(peers) != 2 * len(addresses):
+            raise ValueError("for each address, two numbers are found")
+        return _check(
+            lib.fp_find(
+                self._fp,
+                ffi.from_buffer("uint32_t[]", addresses),
+                len(addresses),
+                ffi.cast("struct fp_peer *", ffi.from_buffer("uint32_t[]", peers)),
+            )
+        )
 
     def pump(self, direction: Direction, budget: int) -> int:
         """Move up to budget packets now; how many were read. Raises OSError."""

@@ -7,7 +7,8 @@
  * host order. Functions that return int give a count, or 0, or -errno.
  *
  * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
- * fp_unwrap for rx), and one for the routes; all of these may run side by side.
+ * fp_unwrap for rx), and one for the routes (fp_set_route, fp_del_route, fp_find); all
+ * of these may run side by side.
  * fp_stop and fp_read_counters may be called by anyone at any time. */
 
 enum fp_direction { FP_TX, FP_RX };
@@ -46,6 +47,10 @@ struct fp_config {
 struct fp_route {
     uint32_t prefix, length;   /* no host bits; 0 to 32 */
     uint32_t address, port;    /* the peer's; port 1 to 65535 */
+};
+
+struct fp_peer {
+    uint32_t address, port; /* port 0: there is none */
 };
 
 struct fp_burst {
@@ -100,6 +105,10 @@ int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
 
 /* Remove routes by prefix and length; unknown ones are no error. -ENOMEM. */
 int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+
+/* Look up many addresses as fp_wrap does: the peer of each. How many have one. */
+int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
+            struct fp_peer *peers);
 
 /* Move packets now, up to `budget`, until there are none. Returns how many were read,
  * or -errno when a descriptor is dead (-EBADFD: the TUN device is gone). */

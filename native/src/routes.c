@@ -20,7 +20,7 @@
 #include <string.h>
 
 struct slot {
-    uint32_t prefix;
+    uint32_t key;
     struct peer peer; /* port 0: the slot is empty */
 };
 
@@ -45,10 +45,15 @@ struct route_writer {
 
 static uint32_t mask_of(uint32_t length) { return length ? ~0u << (32 - length) : 0; }
 
-static uint32_t hash(uint32_t prefix, uint32_t shift)
+/* The bits of an address that a prefix of this length is about, as a number. */
+static uint32_t key_of(uint32_t address, uint32_t length)
 {
-    return (prefix * 0x9e3779b1u) >> shift;
+    return (uint32_t)((uint64_t)address >> (32 - length));
 }
+
+/* Fibonacci hashing: keys that follow each other, as the subnets of a network do, come
+ * to lie far apart (Knuth, The Art of Computer Programming 3, section 6.4). */
+static uint32_t hash(uint32_t key, uint32_t shift) { return (key * 0x9e3779b1u) >> shift; }
 
 const struct peer *routes_find(const struct routes *routes, uint32_t address)
 {
@@ -58,11 +63,13 @@ const struct peer *routes_find(const struct routes *routes, uint32_t address)
         left &= ~(1ull << length);
         const struct level *level = &routes->levels[length];
         const struct slot *slots = routes->slots + level->first;
-        uint32_t prefix = address & mask_of((uint32_t)length);
+        uint32_t key = key_of(address, (uint32_t)length);
         uint32_t last = ~0u >> level->shift;
-        for (uint32_t i = hash(prefix, level->shift); slots[i].peer.port;
-             i = (i + 1) & last)
-            if (slots[i].prefix == prefix) return &slots[i].peer;
+        uint32_t i = hash(key, level->shift);
+        /* No branch for the second place: it would be a guess, and often a wrong one. */
+        i = (i + (slots[i].key != key)) & last;
+        for (; slots[i].peer.port; i = (i + 1) & last)
+            if (slots[i].key == key) return &slots[i].peer;
     }
     return NULL;
 }
@@ -97,11 +104,10 @@ static struct routes *build(const struct fp_route *list, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         const struct level *level = &sized->levels[list[i].length];
         struct slot *table = sized->slots + level->first;
-        uint32_t at = hash(list[i].prefix, level->shift);
+        uint32_t key = key_of(list[i].prefix, list[i].length);
+        uint32_t at = hash(key, level->shift);
         while (table[at].peer.port) at = (at + 1) & (~0u >> level->shift);
-        table[at] = (struct slot){
-            list[i].prefix, {list[i].address, (uint16_t)list[i].port},
-        };
+        table[at] = (struct slot){key, {list[i].address, (uint16_t)list[i].port}};
     }
     return sized;
 }
@@ -242,6 +248,21 @@ int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count)
     }
     free(gone);
     return replace(fp, rest, total);
+}
+
+int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
+            struct fp_peer *peers)
+{
+    /* No section: only the caller's own thread retires tables. */
+    const struct routes *routes = atomic_load(&fp->routes);
+    int found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct peer *peer = routes_find(routes, addresses[i]);
+        peers[i] = peer ? (struct fp_peer){peer->address, peer->port}
+                        : (struct fp_peer){0};
+        found += peer != NULL;
+    }
+    return found;
 }
 
 struct route_writer *route_writer_new(void)

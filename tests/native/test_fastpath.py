@@ -5,15 +5,26 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from array import array
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
+from flannelette.dataplane.routes import RouteTable
 from flannelette.native.api import Direction, Offload, PathConfig, Route
 from flannelette.native.fastpath import FastPath
-from tests.helpers.packets import MTU, PEER, PORT, ROUTE, TUN_ADDRESS, packet
+from tests.helpers.packets import (
+    MTU,
+    PEER,
+    PORT,
+    ROUTE,
+    TUN_ADDRESS,
+    addresses,
+    packet,
+)
 
 CONFIG = PathConfig(-1, -1, -1, mtu=MTU, address=int(TUN_ADDRESS))
 
@@ -49,6 +60,60 @@ def test_no_route(route: Route) -> None:
         path.set_routes([ROUTE, route])
     bursts, _ = path.wrap([packet()], 0)
     assert bursts == [], "a refused set changes nothing"
+    path.close()
+
+
+# Many prefixes that share what a careless hash looks at, and few addresses.
+crowds = st.lists(
+    st.builds(
+        lambda third, length, port: Route(
+            (0x0A050000 | third << 8) >> 32 - length << 32 - length, length, third, port
+        ),
+        st.integers(0, 255),
+        st.sampled_from([0, 1, 16, 23, 24, 24, 24]),
+        st.integers(1, 65535),
+    ),
+    max_size=200,
+)
+
+
+@given(crowds, crowds, st.lists(addresses, max_size=30))
+def test_find(added: list[Route], deleted: list[Route], wanted: list[int]) -> None:
+    """As the obvious table does it, whatever the table's shape."""
+    table, path = RouteTable(), FastPath(CONFIG)
+    assert find(path, wanted) == [(0, 0)] * len(wanted), "no table yet"
+    table.set(added)
+    path.set_routes(added)
+    table.delete(deleted)
+    path.del_routes(deleted)
+    routes = [table.find(address) for address in wanted]
+    assert find(path, wanted) == [(r.address, r.port) if r else (0, 0) for r in routes]
+    path.close()
+
+
+def test_a_full_network_is_found() -> None:
+    """As many subnets as flannel can have, and the ones just beyond."""
+    path = FastPath(CONFIG)
+    path.set_routes([Route(i << 8, 24, i, 1 + i % 65535) for i in range(65536)])
+    found = find(path, [i << 8 | 1 for i in range(65537)])
+    assert found == [(i, 1 + i % 65535) for i in range(65536)] + [(0, 0)]
+    path.close()
+
+
+def find(path: FastPath, wanted: list[int]) -> list[tuple[int, int]]:
+    peers = array("I", bytes(8 * len(wanted)))
+    count = path.find(array("I", wanted), peers)
+    found = list(zip(peers[::2], peers[1::2], strict=True))
+    assert count == sum(port > 0 for _, port in found)
+    return found
+
+
+def test_find_takes_arrays_that_fit() -> None:
+    path = FastPath(CONFIG)
+    with pytest.raises(ValueError, match="two numbers"):
+        path.find(array("I", [1]), array("I", [1]))
+    with pytest.raises(TypeError, match="32-bit"):
+        path.find(array("Q", [1]), array("I", [1, 2]))
     path.close()
 
 
