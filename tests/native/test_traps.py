@@ -202,6 +202,23 @@ def test_what_cannot_be_merged_is_verbatim_and_overtaken_by_nothing_traps_7_9(
     assert frames[2] == [hopped(fourth)]
 
 
+def test_fragments_are_not_merged_trap_7() -> None:
+    """However much one looks like the other's continuation."""
+    for fragment in (0x2000, 0x2000 | 185, 185):
+        packets = [
+            tcp_packet(bytes(9), 9 * i, identification=i, fragment=fragment)
+            for i in range(3)
+        ]
+        assert [len(frame) for frame in merged(packets)] == [1, 1, 1]
+
+
+def test_no_checksum_is_not_a_sound_one_trap_2() -> None:
+    """0 says that there is none, even where the sum would come to that."""
+    packet = zero_sum(100)
+    none = packet[:26] + b"\0\0" + packet[28:]
+    assert merged([none, none]) == [[hopped(none)], [hopped(none)]]
+
+
 def test_a_shorter_udp_datagram_is_the_last_of_its_run_trap_10() -> None:
     sizes = [100, 100, 99, 100, 100, 101, 0, 101]
     frames = merged([udp_packet(bytes(size)) for size in sizes])
@@ -224,6 +241,7 @@ def to_kernel(it: Bench, frame: Frame) -> None:
         (100 * 100, 100, [64, 36]),
         (45 * 1400, 1400, [45]),
         (65495, 1400, [45, 2]),  # with headers, beyond what one IPv4 packet holds
+        (53 * 1220, 1220, [51, 2]),  # the 52nd would be 65,520 bytes: UDP's header is 8
     ],
 )
 def test_what_one_message_carries_trap_11(
