@@ -1,15 +1,33 @@
-"""A file over TCP, from pod to pod."""
+"""Bytes over one TCP connection, from pod to pod."""
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
+from collections.abc import Iterator
 
 from tests.helpers.lab import Lab
 
 
 def send_file(it: Lab, source: int, target: int, data: bytes) -> bytes:
     """Send data between the pods of two hosts; what arrived."""
+    return b"".join(_transfer(it, source, target, data, 1))
+
+
+def check_stream(it: Lab, source: int, target: int, data: bytes, times: int) -> None:
+    """Send data many times over, and compare all that arrives, by its digest."""
+    sent, got = hashlib.sha256(), hashlib.sha256()
+    for chunk in _transfer(it, source, target, data, times):
+        got.update(chunk)
+    for _ in range(times):
+        sent.update(data)
+    assert got.digest() == sent.digest()
+
+
+def _transfer(
+    it: Lab, source: int, target: int, data: bytes, times: int
+) -> Iterator[bytes]:
     server = it.socket_in(it.pods[target].ns, socket.SOCK_STREAM)
     client = it.socket_in(it.pods[source].ns, socket.SOCK_STREAM)
     with server, client:
@@ -20,13 +38,13 @@ def send_file(it: Lab, source: int, target: int, data: bytes) -> bytes:
         connection, _ = server.accept()
 
         def send() -> None:
-            client.sendall(data)
+            for _ in range(times):
+                client.sendall(data)
             client.shutdown(socket.SHUT_WR)
 
         sender = threading.Thread(target=send)
         sender.start()
         with connection:
             connection.settimeout(20)
-            got = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+            yield from iter(lambda: connection.recv(1 << 16), b"")
         sender.join()
-    return got
