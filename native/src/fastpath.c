@@ -127,7 +127,7 @@ void fp_free(struct fp *fp)
     for (int i = 0; i < FP_DIRECTIONS; i++) pump_free(&fp->pumps[i]);
     free(fp->memory);
     route_writer_free(fp->writer);
-    free(atomic_load(&fp->routes));
+    routes_free(atomic_load(&fp->routes));
     free(fp);
 }
 

@@ -147,6 +147,7 @@ struct peer {
 struct routes;       /* the published, immutable table */
 struct route_writer; /* the list it is built from, and the tables not yet freed */
 
+void routes_free(struct routes *routes); /* of nobody's sight; or NULL */
 struct route_writer *route_writer_new(void);
 void route_writer_free(struct route_writer *writer);
 

@@ -1,8 +1,10 @@
 /* Longest-prefix match for IPv4.
  *
- * A published table is immutable: one open-addressed hash table for each prefix length
- * in use, the peer inside the slot. A cluster's subnets share one length, so a lookup is
- * one probe, one cache line; the worst case is one probe for each length in use.
+ * A published table is immutable. It has a level for each prefix length in use: an array
+ * where the prefixes lie close together, as the subnets of a large cluster do, else a
+ * hash table with open addressing and the peer inside the slot; whichever is smaller.
+ * A cluster's subnets share one length, so a lookup is one step, one or two cache lines;
+ * the worst case is one step for each length in use.
  *
  * The writer keeps the routes as a sorted list, builds a new table from it for each
  * change (many routes are one change), and publishes it by one pointer store. The old
@@ -17,24 +19,28 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct slot {
     uint32_t key;
     struct peer peer; /* port 0: the slot is empty */
 };
 
-struct level { /* the hash table of one prefix length */
-    uint32_t first; /* of its slots */
-    uint32_t shift; /* 32 less the binary logarithm of their number, 1 to 31 */
+struct level {
+    uint32_t length;
+    struct peer *array; /* by key; port 0: none; or NULL */
+    struct slot *slots;
+    uint32_t first, size; /* the array's first key, and how many it is for */
+    uint32_t shift;       /* 32 less the binary logarithm of the number of slots */
 };
 
 struct routes {
     struct routes *next; /* among the retired */
     uint64_t seen[FP_DIRECTIONS];
-    uint64_t lengths; /* bit n: there are prefixes of length n */
+    uint32_t count;
+    /* The first `count`, of the longest prefixes first. An array, for a bitmap's highest
+     * bit is found by an instruction (bsr) that waits for what was in its target: it made
+     * each lookup wait for the one before. */
     struct level levels[33];
-    struct slot slots[];
 };
 
 struct route_writer {
@@ -55,21 +61,29 @@ static uint32_t key_of(uint32_t address, uint32_t length)
  * to lie far apart (Knuth, The Art of Computer Programming 3, section 6.4). */
 static uint32_t hash(uint32_t key, uint32_t shift) { return (key * 0x9e3779b1u) >> shift; }
 
+static const struct peer *level_find(const struct level *level, uint32_t address)
+{
+    uint32_t key = key_of(address, level->length);
+    if (level->array) {
+        uint32_t at = key - level->first;
+        return at < level->size && level->array[at].port ? &level->array[at] : NULL;
+    }
+    const struct slot *slots = level->slots;
+    uint32_t last = ~0u >> level->shift;
+    uint32_t i = hash(key, level->shift);
+    /* No branch for the second place: it would be a guess, and often a wrong one. */
+    i = (i + (slots[i].key != key)) & last;
+    for (; slots[i].peer.port; i = (i + 1) & last)
+        if (slots[i].key == key) return &slots[i].peer;
+    return NULL;
+}
+
 const struct peer *routes_find(const struct routes *routes, uint32_t address)
 {
     if (!routes) return NULL;
-    for (uint64_t left = routes->lengths; left;) {
-        int length = 63 - __builtin_clzll(left);
-        left &= ~(1ull << length);
-        const struct level *level = &routes->levels[length];
-        const struct slot *slots = routes->slots + level->first;
-        uint32_t key = key_of(address, (uint32_t)length);
-        uint32_t last = ~0u >> level->shift;
-        uint32_t i = hash(key, level->shift);
-        /* No branch for the second place: it would be a guess, and often a wrong one. */
-        i = (i + (slots[i].key != key)) & last;
-        for (; slots[i].peer.port; i = (i + 1) & last)
-            if (slots[i].key == key) return &slots[i].peer;
+    for (uint32_t i = 0; i < routes->count; i++) {
+        const struct peer *peer = level_find(&routes->levels[i], address);
+        if (peer) return peer;
     }
     return NULL;
 }
@@ -83,33 +97,67 @@ static uint32_t shift_for(uint32_t count)
     return 32 - bits;
 }
 
-static struct routes *build(const struct fp_route *list, uint32_t count)
+static void fill_array(struct level *level, const struct fp_route *list, uint32_t count)
 {
-    uint32_t counts[33] = {0}, slots = 0;
-    for (uint32_t i = 0; i < count; i++) counts[list[i].length]++;
-    struct routes *routes = calloc(1, sizeof *routes);
-    if (!routes) return NULL;
-    for (uint32_t length = 0; length <= 32; length++) {
-        if (!counts[length]) continue;
-        routes->lengths |= 1ull << length;
-        routes->levels[length] = (struct level){slots, shift_for(counts[length])};
-        slots += 1u << (32 - routes->levels[length].shift);
-    }
-    struct routes *sized = realloc(routes, sizeof *routes + slots * sizeof(struct slot));
-    if (!sized) {
-        free(routes);
-        return NULL;
-    }
-    memset(sized->slots, 0, slots * sizeof(struct slot));
+    for (uint32_t i = 0; i < count; i++)
+        level->array[key_of(list[i].prefix, list[i].length) - level->first] =
+            (struct peer){list[i].address, (uint16_t)list[i].port};
+}
+
+static void fill_slots(struct level *level, const struct fp_route *list, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
-        const struct level *level = &sized->levels[list[i].length];
-        struct slot *table = sized->slots + level->first;
         uint32_t key = key_of(list[i].prefix, list[i].length);
         uint32_t at = hash(key, level->shift);
-        while (table[at].peer.port) at = (at + 1) & (~0u >> level->shift);
-        table[at] = (struct slot){key, {list[i].address, (uint16_t)list[i].port}};
+        while (level->slots[at].peer.port) at = (at + 1) & (~0u >> level->shift);
+        level->slots[at] =
+            (struct slot){key, {list[i].address, (uint16_t)list[i].port}};
     }
-    return sized;
+}
+
+/* Of routes of one length, sorted. 0 or -ENOMEM. */
+static int level_build(struct level *level, const struct fp_route *list, uint32_t count)
+{
+    uint32_t length = list[0].length, first = key_of(list[0].prefix, length);
+    uint64_t range = (uint64_t)key_of(list[count - 1].prefix, length) - first + 1;
+    uint32_t shift = shift_for(count);
+    size_t slots = (size_t)1 << (32 - shift);
+    *level = (struct level){
+        .length = length, .first = first, .size = (uint32_t)range, .shift = shift,
+    };
+    if (range * sizeof(struct peer) <= slots * sizeof(struct slot)) {
+        level->array = calloc(range, sizeof(struct peer));
+        if (level->array) fill_array(level, list, count);
+        return level->array ? 0 : -ENOMEM;
+    }
+    level->slots = calloc(slots, sizeof(struct slot));
+    if (level->slots) fill_slots(level, list, count);
+    return level->slots ? 0 : -ENOMEM;
+}
+
+void routes_free(struct routes *routes)
+{
+    if (!routes) return;
+    for (uint32_t i = 0; i < routes->count; i++) {
+        free(routes->levels[i].array);
+        free(routes->levels[i].slots);
+    }
+    free(routes);
+}
+
+static struct routes *build(const struct fp_route *list, uint32_t count)
+{
+    struct routes *routes = calloc(1, sizeof *routes);
+    if (!routes) return NULL;
+    for (uint32_t end = count, start = end; end > 0; end = start) {
+        while (start > 0 && list[start - 1].length == list[end - 1].length) start--;
+        struct level *level = &routes->levels[routes->count++];
+        if (level_build(level, list + start, end - start) < 0) {
+            routes_free(routes);
+            return NULL;
+        }
+    }
+    return routes;
 }
 
 /* ---- publishing and reclaiming --------------------------------------------------- */
@@ -129,7 +177,7 @@ static void reclaim(struct fp *fp)
         struct routes *routes = *link;
         if (out_of_sight(fp, routes)) {
             *link = routes->next;
-            free(routes);
+            routes_free(routes);
         } else {
             link = &routes->next;
         }
@@ -275,7 +323,7 @@ void route_writer_free(struct route_writer *writer)
     if (!writer) return;
     while (writer->retired) {
         struct routes *next = writer->retired->next;
-        free(writer->retired);
+        routes_free(writer->retired);
         writer->retired = next;
     }
     free(writer->list);

@@ -91,12 +91,15 @@ def test_find(added: list[Route], deleted: list[Route], wanted: list[int]) -> No
     path.close()
 
 
-def test_a_full_network_is_found() -> None:
-    """As many subnets as flannel can have, and the ones just beyond."""
+@pytest.mark.parametrize("stride", [1, 5])
+def test_a_full_network_is_found(stride: int) -> None:
+    """As many subnets as flannel can have, dense or not, and what is between them."""
     path = FastPath(CONFIG)
-    path.set_routes([Route(i << 8, 24, i, 1 + i % 65535) for i in range(65536)])
-    found = find(path, [i << 8 | 1 for i in range(65537)])
-    assert found == [(i, 1 + i % 65535) for i in range(65536)] + [(0, 0)]
+    peers = {i * stride: (i, 1 + i % 65535) for i in range(65536)}
+    path.set_routes([Route(s << 8, 24, *peer) for s, peer in peers.items()])
+    subnets = range(65536 * stride + 2)
+    found = find(path, [subnet << 8 | 1 for subnet in subnets])
+    assert found == [peers.get(subnet, (0, 0)) for subnet in subnets]
     path.close()
 
 
