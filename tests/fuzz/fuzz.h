@@ -213,7 +213,7 @@ static inline uint32_t superpacket(struct input *input, struct flow flows[4],
         change_flow(&now, change, take(input));
     }
     now.protocol = now.protocol == UDP ? UDP : TCP;
-    now.size = (uint16_t)(take2(input) % 64000);
+    now.size = (uint16_t)(take2(input) % (what & 0x10 ? 64000 : 4000));
     uint16_t segment = take2(input);
     if (what & 0x40) segment %= 1500;
     if (what & 0x20 && segment) now.size -= now.size % segment; /* the last is no shorter */
