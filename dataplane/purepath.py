@@ -107,8 +107,8 @@ class PurePath:
         return bursts, answers
 
     def _wrap_one(self, packet: bytes, now: int, answers: list[bytes]) -> Burst:
-        header = ip.parse(packet)
-        route = self._routes.find(header.destination)
+        header = ip.parse(packet, self._config.ipv6)
+        route = self._routes.find(header.destination, header.version)
         if route is None:
             self._answer(packet, header, icmp.NET_UNREACHABLE, now, answers)
             raise Dropped(Drop.NO_ROUTE)
@@ -130,6 +130,8 @@ class PurePath:
         answers: list[bytes],
     ) -> None:
         tally = self._tallies[Direction.TX]
+        if header.version == 6:
+            return  # the drop is counted; nobody is told
         if not icmp.answerable(packet, header, code):
             return
         if not self._limiter.allow(now):
@@ -140,13 +142,16 @@ class PurePath:
         answers.append(icmp.unreachable(packet, header, source, code, mtu))
         tally.answers += 1
 
+    def _unwrap_one(self, datagram: bytes) -> bytes:
+        return udp.unwrap(datagram, self._config.mtu, self._config.ipv6)
+
     def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
         frames: list[bytes] = []
         for burst in bursts:
             for start in range(0, max(len(burst.data), 1), max(burst.segment, 1)):
                 datagram = burst.data[start : start + burst.segment]
                 try:
-                    frames.append(udp.unwrap(datagram, self._config.mtu))
+                    frames.append(self._unwrap_one(datagram))
                 except Dropped as dropped:
                     self._tallies[Direction.RX].drops[dropped.reason] += 1
         return frames

@@ -12,9 +12,9 @@ class Drop(IntEnum):
     """A reason to discard a packet. The value is its index among the counters."""
 
     SHORT = 0
-    """Fewer bytes than an IPv4 header has."""
+    """Fewer bytes than an IP header has."""
     BAD_VERSION = 1
-    """Not IPv4."""
+    """Not IPv4, nor IPv6 where that is carried."""
     BAD_HEADER = 2
     """A header length below 20 bytes, or beyond the packet's end."""
     BAD_LENGTH = 3

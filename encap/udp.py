@@ -1,4 +1,4 @@
-"""flannel's udp backend on the wire: the IPv4 packet is the UDP payload.
+"""flannel's udp backend on the wire: the IP packet is the UDP payload.
 
 No header, no magic, no authentication (flannel-behaviour.md section 5.2).
 """
@@ -29,11 +29,11 @@ def wrap(packet: bytes, header: ip.Header, mtu: int) -> bytes:
     return datagram
 
 
-def unwrap(datagram: bytes, mtu: int) -> bytes:
+def unwrap(datagram: bytes, mtu: int, ipv6: bool = False) -> bytes:
     """The packet in a datagram: checked, one hop less, no padding (U14 done right).
 
     Raises Dropped, and nothing else. A datagram longer than the overlay's MTU is
     dropped whole, where flanneld would cut it (U13)."""
     if len(datagram) > mtu:
         raise Dropped(Drop.OVERSIZE)
-    return ip.take_hop(datagram, ip.parse(datagram))
+    return ip.take_hop(datagram, ip.parse(datagram, ipv6))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import NamedTuple
 
 
@@ -56,23 +56,32 @@ class PathConfig:
     """Frames or datagrams that one system call may move, 1 to MAX_BATCH."""
     offloads: Offload = NO_OFFLOAD
     """What the descriptors were opened for."""
+    ipv6: bool = False
+    """Carry IPv6 packets too; else they are dropped as of a bad version."""
 
 
 class Route(NamedTuple):
-    """Reach prefix/length by the peer at address:port. IPv4, as integers."""
+    """Reach prefix/length by the peer at address:port. Addresses are integers; that of
+    the peer is IPv4."""
 
     prefix: int
     length: int
     address: int
     port: int
+    version: int = 4
+    """Of IP, the prefix's: 4 or 6."""
 
     @classmethod
     def to(
-        cls, subnet: IPv4Network, peer: IPv4Address | None = None, port: int = 0
+        cls,
+        subnet: IPv4Network | IPv6Network,
+        peer: IPv4Address | None = None,
+        port: int = 0,
     ) -> Route:
         """From the standard library's types; without a peer, only fit to delete."""
         address = 0 if peer is None else int(peer)
-        return cls(int(subnet.network_address), subnet.prefixlen, address, port)
+        prefix = int(subnet.network_address)
+        return cls(prefix, subnet.prefixlen, address, port, subnet.version)
 
 
 class Vnet(NamedTuple):
@@ -88,6 +97,7 @@ class Vnet(NamedTuple):
 
 NEEDS_CSUM = 1
 GSO_TCPV4 = 1
+GSO_TCPV6 = 4
 GSO_UDP = 5
 
 

@@ -25,7 +25,7 @@ from flannelette.native.api import (
 )
 
 if TYPE_CHECKING:  # these names are in the stub only
-    from flannelette.native._fastpath import Handle, Pointer
+    from flannelette.native._fastpath import Handle
 
 
 def _check(result: int) -> int:
@@ -52,6 +52,7 @@ class FastPath:
                         "address": config.address,
                         "batch": config.batch,
                         "offloads": config.offloads,
+                        "ipv6": config.ipv6,
                     },
                 ),
                 handle,
@@ -72,12 +73,24 @@ class FastPath:
             self._handle = None
 
     def set_routes(self, routes: Sequence[Route]) -> None:
-        """Insert or replace routes, all at once. Raises OSError."""
-        _check(lib.fp_set_route(self._fp, _routes(routes), len(routes)))
+        """Insert or replace routes, all of one IP version at once. Raises OSError."""
+        self._change(lib.fp_set_route, lib.fp_set_route6, routes)
 
     def del_routes(self, routes: Sequence[Route]) -> None:
         """Remove routes by prefix and length. Raises OSError."""
-        _check(lib.fp_del_route(self._fp, _routes(routes), len(routes)))
+        self._change(lib.fp_del_route, lib.fp_del_route6, routes)
+
+    def _change(self, change4: Any, change6: Any, routes: Sequence[Route]) -> None:
+        ipv4 = [route[:4] for route in routes if route.version == 4]
+        ipv6 = [
+            (route.prefix >> 64, route.prefix & (1 << 64) - 1, *route[1:4])
+            for route in routes
+            if route.version == 6
+        ]
+        if ipv4:
+            _check(change4(self._fp, ffi.new("struct fp_route[]", ipv4), len(ipv4)))
+        if ipv6:
+            _check(change6(self._fp, ffi.new("struct fp_route6[]", ipv6), len(ipv6)))
 
     def find(self, addresses: array[int], peers: array[int]) -> int:
         """Look up IPv4 addresses; how many have a peer. Both arrays are of 32-bit
@@ -173,11 +186,6 @@ class FastPath:
         out = _Output(max(packets, 1))
         _check(lib.fp_unwrap(self._fp, array, len(bursts), out.pointer))
         return out.frames()
-
-
-def _routes(routes: Sequence[Route]) -> Pointer:
-    array: Pointer = ffi.new("struct fp_route[]", list(routes) or 1)
-    return array
 
 
 class _Output:

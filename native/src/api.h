@@ -7,7 +7,7 @@
  * host order. Functions that return int give a count, or 0, or -errno.
  *
  * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
- * fp_unwrap for rx), and one for the routes (fp_set_route, fp_del_route, fp_find); all
+ * fp_unwrap for rx), and one for the routes (fp_set_route and its like, fp_find); all
  * of these may run side by side.
  * fp_stop and fp_read_counters may be called by anyone at any time. */
 
@@ -42,11 +42,20 @@ struct fp_config {
     uint32_t address;       /* the TUN's: the source of ICMP errors */
     uint32_t batch;         /* 1 to FP_MAX_BATCH */
     uint32_t offloads;      /* of enum fp_offload; merges and vnet go together */
+    uint32_t ipv6;          /* 0: IPv6 packets are dropped as FP_BAD_VERSION */
 };
 
 struct fp_route {
     uint32_t prefix, length;   /* no host bits; 0 to 32 */
     uint32_t address, port;    /* the peer's; port 1 to 65535 */
+};
+
+/* An IPv6 prefix, as the address's two halves; no host bits; length 0 to 128. The peer
+ * is as in fp_route. */
+struct fp_route6 {
+    uint64_t high, low;
+    uint32_t length;
+    uint32_t address, port;
 };
 
 struct fp_peer {
@@ -66,6 +75,7 @@ struct fp_vnet {
 };
 #define FP_VNET_NEEDS_CSUM 1
 #define FP_VNET_TCPV4 1
+#define FP_VNET_TCPV6 4
 #define FP_VNET_UDP 5
 #define FP_VNET_ECN 128
 
@@ -105,6 +115,10 @@ int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
 
 /* Remove routes by prefix and length; unknown ones are no error. -ENOMEM. */
 int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+
+/* The same for IPv6. */
+int fp_set_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count);
+int fp_del_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count);
 
 /* Look up many addresses as fp_wrap does: the peer of each. How many have one. */
 int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,

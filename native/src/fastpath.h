@@ -40,18 +40,26 @@ static inline uint16_t checksum(const uint8_t *data, size_t length)
 
 /* ---- packet.c: headers ------------------------------------------------------------ */
 
-struct ipv4 { /* a checked header, in host order */
+struct ip { /* a checked header, in host order */
     uint32_t length, total; /* bytes: of the header, of the packet without padding */
-    uint32_t source, destination;
-    uint16_t fragment; /* flags and offset */
-    uint8_t ttl, protocol;
+    uint32_t source, destination; /* IPv4; those of IPv6 stay in the packet */
+    uint16_t fragment;            /* flags and offset; 0 for IPv6 */
+    uint8_t ttl, protocol;        /* IPv6: hop limit, next header */
+    uint8_t version;
 };
+
+enum { IPV6_HEADER = 40 }; /* bytes; what follows, extensions too, is payload here */
 
 static inline uint16_t load16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 
 static inline uint32_t load32(const uint8_t *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint64_t load64(const uint8_t *p)
+{
+    return (uint64_t)load32(p) << 32 | load32(p + 4);
 }
 
 static inline void store16(uint8_t *p, uint16_t value)
@@ -66,16 +74,18 @@ static inline void store32(uint8_t *p, uint32_t value)
     store16(p + 2, (uint16_t)value);
 }
 
-/* Check a header. -1 if it is sound, else the fp_drop that says why not. */
-int ipv4_parse(const uint8_t *packet, uint32_t length, struct ipv4 *ip);
+/* Check a header, of IPv6 only where `ipv6` allows that. -1 if it is sound, else the
+ * fp_drop that says why not. */
+int ip_parse(const uint8_t *packet, uint32_t length, bool ipv6, struct ip *ip);
 
-/* One hop less, the checksum adjusted. The TTL must be above 0. */
-void ipv4_take_hop(uint8_t *packet);
+/* One hop less, IPv4's checksum adjusted. There must be a hop left. */
+void ip_take_hop(uint8_t *packet, const struct ip *ip);
 
-/* Put the right checksum into an IPv4 header. */
-void ipv4_put_checksum(uint8_t *packet, uint32_t header_length);
+/* Put the packet's length into its header, and IPv4's checksum. */
+void ip_put_total(uint8_t *packet, uint32_t header_length, uint32_t total);
 
-/* The sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1). */
+/* The sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1, RFC 8200
+ * section 8.1). */
 uint32_t pseudo_sum(const uint8_t *packet, uint8_t protocol, uint32_t l4_length);
 
 enum { TCP = 6, UDP = 17 };
@@ -90,17 +100,17 @@ struct cut {
     uint32_t packets;
 };
 
-/* How the kernel wants this frame cut, its IPv4 header checked before. A frame that is
+/* How the kernel wants this frame cut, its IP header checked before. A frame that is
  * one packet has `packets` 1. -1 if it is sound, else FP_BAD_OFFLOAD. */
-int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *cut);
+int split_plan(const struct fp_frame *frame, const struct ip *ip, struct cut *cut);
 
 /* Finish the checksum that the kernel left partial, in place. */
-void finish_checksum(const struct fp_frame *frame, const struct ipv4 *ip);
+void finish_checksum(const struct fp_frame *frame, const struct ip *ip);
 
 /* Write the packets end to end; `out` has room for split_size. Each but the last is
  * headers + segment bytes long. */
-uint32_t split_size(const struct cut *cut, const struct ipv4 *ip);
-void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
+uint32_t split_size(const struct cut *cut, const struct ip *ip);
+void split(uint8_t *out, const uint8_t *packet, const struct ip *ip,
            const struct cut *cut);
 
 /* ---- merge.c: packets joined to superpackets ---------------------------------------- */
@@ -109,6 +119,7 @@ void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
 struct run {
     bool open;
     uint8_t protocol;
+    uint32_t ip_length;        /* bytes of the IP header */
     uint32_t headers, segment; /* as in struct cut */
     uint32_t packets, next_sequence;
 };
@@ -118,7 +129,7 @@ struct run {
  * *run describes it for the frame to come. The packet lies behind the frame in the same
  * memory. `merges` says which protocols may. */
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ipv4 *ip, uint32_t merges);
+                  const struct ip *ip, uint32_t merges);
 
 /* End the run: make its frame fit to be written. */
 void merge_finish(struct run *run, struct fp_frame *frame);
@@ -128,16 +139,16 @@ void merge_finish(struct run *run, struct fp_frame *frame);
 enum { NET_UNREACHABLE = 0, FRAGMENTATION_NEEDED = 4 };
 
 /* May this packet be answered with that error? (RFC 1812 section 4.3.2.7) */
-bool icmp_answerable(const uint8_t *packet, const struct ipv4 *ip, uint8_t code);
+bool icmp_answerable(const uint8_t *packet, const struct ip *ip, uint8_t code);
 
 /* Write the answer to `offender`; `out` has room for FP_MAX_ANSWER. Its length. */
-uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ipv4 *ip,
+uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ip *ip,
                           uint32_t source, uint8_t code, uint16_t mtu);
 
 /* Take one from the budget of errors; `due` is the limiter's whole state. */
 bool icmp_allow(uint64_t *due, uint64_t now);
 
-/* ---- routes.c: longest-prefix match -------------------------------------------- */
+/* ---- routes.c, table.c: longest-prefix match -------------------------------------- */
 
 struct peer {
     uint32_t address;
@@ -147,7 +158,7 @@ struct peer {
 struct routes;       /* the published, immutable table */
 struct route_writer; /* the list it is built from, and the tables not yet freed */
 
-void routes_free(struct routes *routes); /* of nobody's sight; or NULL */
+void routes_free(struct routes *routes); /* out of sight; or NULL */
 struct route_writer *route_writer_new(void);
 void route_writer_free(struct route_writer *writer);
 
@@ -210,5 +221,6 @@ static inline void routes_leave(struct pump *pump)
 
 /* The peer for an address, or NULL. Borrowed until routes_leave. */
 const struct peer *routes_find(const struct routes *routes, uint32_t address);
+const struct peer *routes_find6(const struct routes *routes, uint64_t high, uint64_t low);
 
 #endif

@@ -24,7 +24,7 @@ static bool single_host(uint32_t address)
     return net != 0 && net != 127 && address >> 28 < 0xe;
 }
 
-static bool is_error(const uint8_t *packet, const struct ipv4 *ip)
+static bool is_error(const uint8_t *packet, const struct ip *ip)
 {
     if (ip->total == ip->length) return true;
     switch (packet[ip->length]) {
@@ -39,7 +39,7 @@ static bool is_error(const uint8_t *packet, const struct ipv4 *ip)
     }
 }
 
-bool icmp_answerable(const uint8_t *packet, const struct ipv4 *ip, uint8_t code)
+bool icmp_answerable(const uint8_t *packet, const struct ip *ip, uint8_t code)
 {
     if (ip->fragment & FRAGMENT_OFFSET) return false;
     if (ip->protocol == PROTOCOL_ICMP &&
@@ -56,7 +56,7 @@ bool icmp_allow(uint64_t *due, uint64_t now)
     return true;
 }
 
-uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ipv4 *ip,
+uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ip *ip,
                           uint32_t source, uint8_t code, uint16_t mtu)
 {
     uint32_t quote = ip->length + QUOTED_PAYLOAD;

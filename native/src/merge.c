@@ -13,7 +13,7 @@
 
 enum { DONT_FRAGMENT = 0x4000, MAX_DATAGRAMS = 64 };
 
-static bool l4_sound(const uint8_t *packet, const struct ipv4 *ip)
+static bool l4_sound(const uint8_t *packet, const struct ip *ip)
 {
     uint32_t length = ip->total - ip->length;
     return checksum_add(pseudo_sum(packet, ip->protocol, length),
@@ -21,21 +21,22 @@ static bool l4_sound(const uint8_t *packet, const struct ipv4 *ip)
 }
 
 /* Could this packet be one of a run? Then its headers' length, else 0. */
-static uint32_t mergeable(const uint8_t *packet, const struct ipv4 *ip, uint32_t merges)
+static uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t merges)
 {
-    const uint8_t *l4 = packet + 20;
-    uint32_t headers;
-    if (ip->length != 20 || ip->fragment & (uint16_t)~DONT_FRAGMENT) return 0;
+    const uint8_t *l4 = packet + ip->length;
+    uint32_t l4_length = ip->total - ip->length, headers;
+    if ((ip->length != 20 && ip->version == 4) ||
+        ip->fragment & (uint16_t)~DONT_FRAGMENT)
+        return 0;
     if (ip->protocol == TCP && merges & FP_MERGE_TCP) {
-        if (ip->total < 40) return 0;
-        headers = 20 + (l4[12] >> 4) * 4u;
+        if (l4_length < 20) return 0;
+        headers = ip->length + (l4[12] >> 4) * 4u;
         uint8_t others = (uint8_t)(l4[13] & ~(TCP_ACK | TCP_PSH | TCP_ECE));
         /* Bits of the octet before the flags are reserved (or AccECN's): none. */
-        if (headers < 40 || others || !(l4[13] & TCP_ACK) || l4[12] & 0xf) return 0;
+        if (headers < ip->length + 20 || others || !(l4[13] & TCP_ACK) || l4[12] & 0xf) return 0;
     } else if (ip->protocol == UDP && merges & FP_MERGE_UDP) {
-        if (ip->total < 28 || load16(l4 + 4) != ip->total - 20 || load16(l4 + 6) == 0)
-            return 0;
-        headers = 28;
+        if (l4_length < 8 || load16(l4 + 4) != l4_length || load16(l4 + 6) == 0) return 0;
+        headers = ip->length + 8;
     } else {
         return 0;
     }
@@ -43,63 +44,66 @@ static uint32_t mergeable(const uint8_t *packet, const struct ipv4 *ip, uint32_t
     return headers;
 }
 
-/* All of IPv4's header that a cut does not change, but for the identification. */
+/* All of the IP header that a cut does not change, but for IPv4's identification. */
 static bool same_ip(const uint8_t *first, const uint8_t *packet)
 {
+    if (packet[0] >> 4 == 6)
+        return memcmp(first, packet, 4) == 0 && memcmp(first + 6, packet + 6, 34) == 0;
     return first[1] == packet[1] && memcmp(first + 6, packet + 6, 4) == 0 &&
            memcmp(first + 12, packet + 12, 8) == 0;
 }
 
-static bool same_flow(const uint8_t *first, const uint8_t *packet, uint32_t headers,
-                      uint8_t protocol)
+static bool same_flow(const struct run *run, const uint8_t *first, const uint8_t *packet)
 {
-    const uint8_t *a = first + 20, *b = packet + 20;
+    const uint8_t *a = first + run->ip_length, *b = packet + run->ip_length;
     if (!same_ip(first, packet) || memcmp(a, b, 4) != 0) return false;
-    if (protocol == UDP) return true;
+    if (run->protocol == UDP) return true;
     /* Acknowledgement, offset, flags but for PSH, window; urgent pointer, options. */
     return memcmp(a + 8, b + 8, 5) == 0 && a[13] == (b[13] & (uint8_t)~TCP_PSH) &&
            memcmp(a + 14, b + 14, 2) == 0 &&
-           memcmp(a + 18, b + 18, headers - 38) == 0;
+           memcmp(a + 18, b + 18, run->headers - run->ip_length - 18) == 0;
 }
 
-/* Cutting counts the identification up: without DF, that must be what was there. */
+/* Cutting counts the identification up: without DF, that must be what was there. IPv6
+ * has neither. */
 static bool same_identification(const struct run *run, const uint8_t *first,
                                 const uint8_t *packet)
 {
     bool counts = (uint16_t)(load16(first + 4) + run->packets) == load16(packet + 4);
-    return counts || first[6] & (DONT_FRAGMENT >> 8);
+    return counts || first[6] & (DONT_FRAGMENT >> 8) || run->ip_length == IPV6_HEADER;
 }
 
 static bool fits(const struct run *run, const struct fp_frame *frame,
-                 const uint8_t *packet, const struct ipv4 *ip, uint32_t headers)
+                 const uint8_t *packet, const struct ip *ip, uint32_t headers)
 {
-    if (!run->open || run->protocol != ip->protocol || run->headers != headers ||
+    if (!run->open || run->protocol != ip->protocol || run->ip_length != ip->length ||
+        run->headers != headers ||
         frame->length + ip->total - headers > FP_MAX_PACKET ||
         ip->total - headers > run->segment ||
-        !same_flow(frame->data, packet, headers, ip->protocol) ||
+        !same_flow(run, frame->data, packet) ||
         !same_identification(run, frame->data, packet))
         return false;
     if (ip->protocol == UDP) return run->packets < MAX_DATAGRAMS;
-    return load32(packet + 24) == run->next_sequence;
+    return load32(packet + ip->length + 4) == run->next_sequence;
 }
 
 static void finish(const struct run *run, struct fp_frame *frame)
 {
     uint8_t *packet = frame->data;
-    uint32_t l4_length = frame->length - 20;
-    bool tcp = run->protocol == TCP;
-    store16(packet + 2, (uint16_t)frame->length);
-    ipv4_put_checksum(packet, 20);
-    if (!tcp) store16(packet + 24, (uint16_t)l4_length);
+    uint8_t *l4 = packet + run->ip_length;
+    uint32_t l4_length = frame->length - run->ip_length;
+    bool tcp = run->protocol == TCP, v6 = packet[0] >> 4 == 6;
+    ip_put_total(packet, run->ip_length, frame->length);
+    if (!tcp) store16(l4 + 4, (uint16_t)l4_length);
     frame->vnet = (struct fp_vnet){
         .flags = FP_VNET_NEEDS_CSUM,
-        .gso_type = tcp ? FP_VNET_TCPV4 : FP_VNET_UDP,
+        .gso_type = !tcp ? FP_VNET_UDP : v6 ? FP_VNET_TCPV6 : FP_VNET_TCPV4,
         .header_length = (uint16_t)run->headers,
         .segment = (uint16_t)run->segment,
-        .checksum_start = 20,
+        .checksum_start = (uint16_t)run->ip_length,
         .checksum_offset = tcp ? 16 : 6,
     };
-    store16(packet + 20 + frame->vnet.checksum_offset,
+    store16(l4 + frame->vnet.checksum_offset,
             (uint16_t)pseudo_sum(packet, run->protocol, l4_length));
 }
 
@@ -110,21 +114,24 @@ void merge_finish(struct run *run, struct fp_frame *frame)
 }
 
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ipv4 *ip, uint32_t merges)
+                  const struct ip *ip, uint32_t merges)
 {
     uint32_t headers = mergeable(packet, ip, merges);
     uint32_t payload = ip->total - headers;
-    bool push = ip->protocol == TCP && headers && packet[33] & TCP_PSH;
+    uint32_t flags = ip->length + 13; /* where TCP's are */
+    bool push = ip->protocol == TCP && headers && packet[flags] & TCP_PSH;
     if (!headers || !fits(run, frame, packet, ip, headers)) {
         merge_finish(run, frame);
         if (!headers) return false;
         *run = (struct run){
             .open = !push,
             .protocol = ip->protocol,
+            .ip_length = ip->length,
             .headers = headers,
             .segment = payload,
             .packets = 1,
-            .next_sequence = ip->protocol == TCP ? load32(packet + 24) + payload : 0,
+            .next_sequence =
+                ip->protocol == TCP ? load32(packet + ip->length + 4) + payload : 0,
         };
         return false;
     }
@@ -132,7 +139,7 @@ bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
     frame->length += payload;
     run->packets++;
     run->next_sequence += payload;
-    if (push) frame->data[33] |= TCP_PSH;
+    if (push) frame->data[flags] |= TCP_PSH;
     if (push || payload < run->segment) run->open = false; /* the last of its run */
     return true;
 }

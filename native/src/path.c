@@ -13,10 +13,11 @@
 
 enum { DONT_FRAGMENT = 0x4000 };
 
-static void answer(struct fp *fp, const uint8_t *packet, const struct ipv4 *ip,
+static void answer(struct fp *fp, const uint8_t *packet, const struct ip *ip,
                    uint8_t code, uint64_t now, struct fp_output *out)
 {
     struct counters *counters = &fp->pumps[FP_TX].counters;
+    if (ip->version == 6) return; /* the drop is counted; nobody is told */
     if (!icmp_answerable(packet, ip, code)) return;
     if (!icmp_allow(&fp->icmp_due, now)) {
         count(&counters->answers_limited, 1);
@@ -59,7 +60,7 @@ static bool has_room(const struct fp_output *out, uint32_t bytes)
 }
 
 static void wrap_packet(struct fp_output *out, const struct fp_frame *frame,
-                        const struct ipv4 *ip, const struct peer *peer)
+                        const struct ip *ip, const struct peer *peer)
 {
     if (frame->vnet.flags & FP_VNET_NEEDS_CSUM) finish_checksum(frame, ip);
     append(out, (struct fp_burst){
@@ -68,7 +69,7 @@ static void wrap_packet(struct fp_output *out, const struct fp_frame *frame,
 }
 
 static void wrap_superpacket(struct fp_output *out, const struct fp_frame *frame,
-                             const struct ipv4 *ip, const struct cut *cut,
+                             const struct ip *ip, const struct cut *cut,
                              const struct peer *peer)
 {
     uint8_t *data = out->arena + out->arena_used;
@@ -80,14 +81,21 @@ static void wrap_superpacket(struct fp_output *out, const struct fp_frame *frame
     });
 }
 
+static const struct peer *find_peer(const struct routes *routes, const uint8_t *packet,
+                                    const struct ip *ip)
+{
+    return ip->version == 6 ? routes_find6(routes, load64(packet + 24), load64(packet + 32))
+                            : routes_find(routes, ip->destination);
+}
+
 /* False if there is no room for the results; nothing was done then. */
 static bool wrap_one(struct fp *fp, const struct routes *routes,
                      const struct fp_frame *frame, uint64_t now, struct fp_output *out)
 {
     _Atomic uint64_t *drops = fp->pumps[FP_TX].counters.drops;
-    struct ipv4 ip;
+    struct ip ip;
     struct cut cut;
-    int reason = ipv4_parse(frame->data, frame->length, &ip);
+    int reason = ip_parse(frame->data, frame->length, fp->config.ipv6, &ip);
     if (reason < 0) reason = split_plan(frame, &ip, &cut);
     if (reason >= 0) {
         count(&drops[reason], 1);
@@ -100,7 +108,7 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
         count(&drops[FP_BAD_OFFLOAD], cut.packets);
         return true;
     }
-    const struct peer *peer = routes_find(routes, ip.destination);
+    const struct peer *peer = find_peer(routes, frame->data, &ip);
     if (!peer) {
         count(&drops[FP_NO_ROUTE], cut.packets);
         answer(fp, frame->data, &ip, NET_UNREACHABLE, now, out);
@@ -117,7 +125,7 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
             answer(fp, frame->data, &ip, FRAGMENTATION_NEEDED, now, out);
         return true;
     }
-    ipv4_take_hop(frame->data);
+    ip_take_hop(frame->data, &ip);
     if (cut.packets > 1)
         wrap_superpacket(out, frame, &ip, &cut, peer);
     else
@@ -147,18 +155,18 @@ static void unwrap_one(struct fp *fp, uint8_t *datagram, uint32_t length,
 {
     _Atomic uint64_t *drops = fp->pumps[FP_RX].counters.drops;
     uint32_t merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP);
-    struct ipv4 ip;
+    struct ip ip;
     if (length > fp->config.mtu) { /* the pump may not have received the rest */
         count(&drops[FP_OVERSIZE], 1);
         return;
     }
-    int reason = ipv4_parse(datagram, length, &ip);
+    int reason = ip_parse(datagram, length, fp->config.ipv6, &ip);
     if (reason < 0 && ip.ttl <= 1) reason = FP_TTL_EXPIRED;
     if (reason >= 0) {
         count(&drops[reason], 1);
         return;
     }
-    ipv4_take_hop(datagram);
+    ip_take_hop(datagram, &ip);
     struct fp_frame *last = out->frame_count ? &out->frames[out->frame_count - 1] : NULL;
     if (merges && merge_append(run, last, datagram, &ip, merges)) return;
     out->frames[out->frame_count++] = (struct fp_frame){datagram, ip.total, {0}};

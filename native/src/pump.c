@@ -129,10 +129,10 @@ static void written(struct pump *pump, int error, uint32_t packets, uint64_t byt
  * counted. 0, or -errno if the device is dead. */
 static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *frame)
 {
-    struct ipv4 ip;
+    struct ip ip;
     struct cut cut = {.packets = 1};
     int dead = 0;
-    if (ipv4_parse(frame->data, frame->length, &ip) >= 0 ||
+    if (ip_parse(frame->data, frame->length, true, &ip) >= 0 ||
         split_plan(frame, &ip, &cut) >= 0 ||
         split_size(&cut, &ip) > pump->out.arena_size) {
         written(pump, -EINVAL, cut.packets, 0);

@@ -20,13 +20,13 @@ static uint32_t l4_header(const uint8_t *l4, uint32_t length, uint8_t protocol)
     return header >= 20 && header <= length ? header : 0;
 }
 
-static bool checksum_in_place(const struct fp_vnet *vnet, const struct ipv4 *ip)
+static bool checksum_in_place(const struct fp_vnet *vnet, const struct ip *ip)
 {
     return vnet->checksum_start >= ip->length &&
            vnet->checksum_start + vnet->checksum_offset + 2u <= ip->total;
 }
 
-int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *cut)
+int split_plan(const struct fp_frame *frame, const struct ip *ip, struct cut *cut)
 {
     const struct fp_vnet *vnet = &frame->vnet;
     *cut = (struct cut){.packets = 1};
@@ -34,7 +34,8 @@ int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *
         return FP_BAD_OFFLOAD;
     if (vnet->gso_type == 0) return -1;
     uint8_t type = vnet->gso_type & (uint8_t)~FP_VNET_ECN;
-    uint8_t wanted = type == FP_VNET_TCPV4 ? TCP : type == FP_VNET_UDP ? UDP : 0;
+    uint8_t tcp = ip->version == 6 ? FP_VNET_TCPV6 : FP_VNET_TCPV4;
+    uint8_t wanted = type == tcp ? TCP : type == FP_VNET_UDP ? UDP : 0;
     if (!wanted || wanted != ip->protocol || !vnet->segment || ip->fragment & 0x3fff)
         return FP_BAD_OFFLOAD;
     uint32_t header =
@@ -47,23 +48,25 @@ int split_plan(const struct fp_frame *frame, const struct ipv4 *ip, struct cut *
     return -1;
 }
 
-uint32_t split_size(const struct cut *cut, const struct ipv4 *ip)
+uint32_t split_size(const struct cut *cut, const struct ip *ip)
 {
     return ip->total + (cut->packets - 1) * cut->headers;
 }
 
-void finish_checksum(const struct fp_frame *frame, const struct ipv4 *ip)
+void finish_checksum(const struct fp_frame *frame, const struct ip *ip)
 {
     const struct fp_vnet *vnet = &frame->vnet;
     /* The field holds the pseudo-header's sum, so it is summed with the rest. */
     uint16_t sum = checksum(frame->data + vnet->checksum_start,
                             ip->total - vnet->checksum_start);
-    if (sum == 0 && ip->protocol == UDP) sum = 0xffff; /* 0 would mean "none" */
+    /* Of IPv6 it may lie behind extension headers; 6 is where UDP's checksum is. */
+    bool udp = ip->protocol == UDP || (ip->version == 6 && vnet->checksum_offset == 6);
+    if (sum == 0 && udp) sum = 0xffff; /* 0 would mean "none" */
     store16(frame->data + vnet->checksum_start + vnet->checksum_offset, sum);
 }
 
 /* `payload` is the sum of what lies behind the headers. */
-static void put_l4_checksum(uint8_t *packet, const struct ipv4 *ip, uint32_t headers,
+static void put_l4_checksum(uint8_t *packet, const struct ip *ip, uint32_t headers,
                             uint32_t l4_length, uint32_t payload)
 {
     uint8_t *l4 = packet + ip->length;
@@ -76,7 +79,7 @@ static void put_l4_checksum(uint8_t *packet, const struct ipv4 *ip, uint32_t hea
     store16(field, check);
 }
 
-void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
+void split(uint8_t *out, const uint8_t *packet, const struct ip *ip,
            const struct cut *cut)
 {
     const uint8_t *payload = packet + cut->headers, *end = packet + ip->total;
@@ -88,9 +91,8 @@ void split(uint8_t *out, const uint8_t *packet, const struct ipv4 *ip,
         uint8_t *l4 = out + ip->length;
         memcpy(out, packet, cut->headers);
         uint32_t sum = checksum_copy(out + cut->headers, payload, length);
-        store16(out + 2, (uint16_t)total);
-        store16(out + 4, (uint16_t)(identification + i));
-        ipv4_put_checksum(out, ip->length);
+        if (ip->version == 4) store16(out + 4, (uint16_t)(identification + i));
+        ip_put_total(out, ip->length, total);
         if (ip->protocol == TCP) {
             store32(l4 + 4, load32(l4 + 4) + i * cut->segment);
             if (i > 0) l4[13] &= (uint8_t)~TCP_CWR;

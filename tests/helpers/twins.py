@@ -15,11 +15,13 @@ Datagram = tuple[int, int, bytes]
 
 
 @contextmanager
-def both(mtu: int = MTU, offloads: Offload = NO_OFFLOAD) -> Iterator[list[Path]]:
+def both(
+    mtu: int = MTU, offloads: Offload = NO_OFFLOAD, ipv6: bool = False
+) -> Iterator[list[Path]]:
     """FastPath and PurePath; the offloads are the first one's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         config = PathConfig(
-            -1, sock.fileno(), -1, mtu, int(TUN_ADDRESS), offloads=offloads
+            -1, sock.fileno(), -1, mtu, int(TUN_ADDRESS), offloads=offloads, ipv6=ipv6
         )
         plain = replace(config, offloads=NO_OFFLOAD)
         paths = [open_path("native", config), open_path("python", plain)]

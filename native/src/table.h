@@ -1,0 +1,59 @@
+/* The published table: built and searched by table.c, published by routes.c. */
+#ifndef TABLE_H
+#define TABLE_H
+
+#include "fastpath.h"
+
+struct list { /* sorted by length, then prefix; an IPv4 prefix is the low half */
+    struct fp_route6 *routes;
+    uint32_t count;
+};
+
+enum family { V4, V6, FAMILIES };
+
+struct slot {
+    uint32_t key;
+    struct peer peer; /* port 0: the slot is empty */
+};
+
+struct level {
+    uint32_t length;
+    struct peer *array; /* by key; port 0: none; or NULL */
+    struct slot *slots;
+    uint32_t first, size; /* the array's first key, and how many it is for */
+    uint32_t shift;       /* 32 less the binary logarithm of the number of slots */
+};
+
+struct slot6 {
+    uint64_t high, low;
+    struct peer peer; /* port 0: the slot is empty */
+};
+
+struct level6 {
+    uint32_t shift; /* as in struct level */
+    uint64_t mask_high, mask_low;
+    struct slot6 *slots;
+};
+
+struct routes {
+    struct routes *next; /* among the retired */
+    uint64_t seen[FP_DIRECTIONS];
+    uint32_t count;
+    /* The first `count`, of the longest prefixes first. An array, for a bitmap's highest
+     * bit is found by an instruction (bsr) that waits for what was in its target: it made
+     * each lookup wait for the one before. */
+    struct level levels[33];
+    uint32_t count6;
+    struct level6 levels6[129];
+};
+
+/* The first `length` of `width` bits, at most 64. */
+static inline uint64_t mask_of(uint32_t length, uint32_t width)
+{
+    return length ? ~0ull >> (64 - width) << (width - length) : 0;
+}
+
+/* NULL if there is no memory. Freed by routes_free. */
+struct routes *routes_build(const struct list lists[FAMILIES]);
+
+#endif
