@@ -203,5 +203,12 @@ def _start_iperf(it: Stand, directory: Path) -> None:
     server = Program(it.rig, it.pods[1].ns, "the iperf3 server", command, log)
     listening = f":{IPERF_PORT:04X} "
     sockets = Path("/proc", str(server.process.pid), "net/tcp6")
-    _wait(lambda: listening in sockets.read_text(), server, deadline)
+
+    def listens() -> bool:
+        try:
+            return listening in sockets.read_text()
+        except OSError:  # it has ended
+            return False
+
+    _wait(listens, server, deadline)
     it.others.append(server)

@@ -97,7 +97,7 @@ def test_two_contenders(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     run = start(
         "--wire=nic",
-        "--contenders=vxlan,threads",
+        "--contenders=vxlan,thread",
         "--measures=tcp1,rtt",
         "--rounds=1",
         f"--json={file}",
@@ -110,7 +110,7 @@ def test_two_contenders(start: Start, tmp_path: Path) -> None:
 
     results = load(file.read_bytes())
     assert [note for note in results.notes if "not idle" not in note] == []
-    assert results.contenders("nic") == ["vxlan", "threads"]
+    assert results.contenders("nic") == ["vxlan", "thread"]
     found = {
         (figure.place.contender, figure.place.metric): figure.median
         for figure in results
@@ -119,13 +119,13 @@ def test_two_contenders(start: Start, tmp_path: Path) -> None:
     ours = {*both, "daemons_gb", "switches"}
     assert found.keys() == {
         *(("vxlan", key) for key in both),
-        *(("threads", key) for key in ours),
+        *(("thread", key) for key in ours),
     }
     assert all(value > 0 for value in found.values())
     # Ours takes each byte from the kernel and gives it back, on either host.
     assert found["vxlan", "copies"] == 2
-    assert 6 < found["threads", "copies"] < 7
-    assert found["threads", "rtt"] <= found["threads", "rtt_p99"]
+    assert 6 < found["thread", "copies"] < 7
+    assert found["thread", "rtt"] <= found["thread", "rtt_p99"]
     assert results.machine["iperf3"].startswith("iperf 3")
 
 
@@ -174,7 +174,7 @@ def test_iperf3_that_is_missing(start: Start, tmp_path: Path) -> None:
 def test_without_root(start: Start) -> None:
     flags = [
         "--wire=nic",
-        "--contenders=vxlan,threads",
+        "--contenders=vxlan,thread",
         "--measures=tcp1,syscalls",
         "--rounds=1",
     ]
@@ -198,7 +198,7 @@ def test_a_signal_leaves_nothing(
 ) -> None:
     run = start(
         "--wire=nic",
-        "--contenders=threads",
+        "--contenders=thread",
         f"--measures={measure}",
         "--seconds=30",
         "--rounds=9",
@@ -289,7 +289,7 @@ def saved(tmp_path: Path) -> Callable[[str, float], str]:
     def save(run: str, times: float) -> str:
         it = Results(run, "2026-01-01", {}, {})
         it.add(Place("nic", "vxlan", "tcp1"), 2.0)
-        it.add(Place("nic", "threads", "tcp1"), 2.0 * times)
+        it.add(Place("nic", "thread", "tcp1"), 2.0 * times)
         path = tmp_path / run
         path.write_bytes(dump(it))
         return str(path)

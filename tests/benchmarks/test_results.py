@@ -20,11 +20,11 @@ from flannelette.benchmarks.results import (
     ratio,
 )
 
-TCP = Place("nic", "threads", "tcp1")
+TCP = Place("nic", "thread", "tcp1")
 
 
 def figure(*values: float, run: str = "a", metric: str = "tcp1") -> Figure:
-    return Figure(run, Place("nic", "threads", metric), values)
+    return Figure(run, Place("nic", "thread", metric), values)
 
 
 def results(run: str = "a") -> Results:
@@ -83,13 +83,13 @@ def test_only_run() -> None:
 
 def test_results_collect_rounds() -> None:
     it = results()
-    assert it.figure("nic", "threads", "tcp1") is None
+    assert it.figure("nic", "thread", "tcp1") is None
     it.add(TCP, 1.0)
     it.add(Place("veth", "vxlan", "rtt"), 5.0)
     it.add(TCP, 3.0)
-    assert it.figure("nic", "threads", "tcp1") == figure(1.0, 3.0)
+    assert it.figure("nic", "thread", "tcp1") == figure(1.0, 3.0)
     assert [found.place.wire for found in it] == ["nic", "veth"]
-    assert it.contenders("nic") == ["threads"]
+    assert it.contenders("nic") == ["thread"]
     assert it.contenders("plain") == []
 
 
@@ -103,7 +103,7 @@ def test_a_note_is_said_once() -> None:
 places = st.builds(
     Place,
     st.sampled_from(["nic", "veth"]),
-    st.sampled_from(["vxlan", "threads"]),
+    st.sampled_from(["vxlan", "thread"]),
     st.sampled_from([metric.key for metric in METRICS]),
 )
 

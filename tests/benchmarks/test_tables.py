@@ -58,31 +58,31 @@ def test_a_number_is_near_what_it_says(value: float) -> None:
 
 
 def test_ratios_are_to_the_rivals_that_were_measured() -> None:
-    lines = printed(some(threads=6.0, vxlan=3.0, none=24.0))
+    lines = printed(some(thread=6.0, vxlan=3.0, none=24.0))
     at = lines.index("nic wire: times vxlan")
     assert [line.split() for line in lines[at + 1 : at + 5]] == [
         ["TCP", "1"],
         ["none", "8.00x"],
         ["vxlan", "1.00x"],
-        ["threads", "2.00x"],
+        ["thread", "2.00x"],
     ]
     assert not any("times flanneld" in line for line in lines)
 
 
 def test_a_ratio_to_nothing_is_not_drawn() -> None:
-    assert not any("times" in line for line in printed(some(threads=6.0, vxlan=0.0)))
+    assert not any("times" in line for line in printed(some(thread=6.0, vxlan=0.0)))
 
 
 def test_spread_is_told_of_several_rounds() -> None:
-    it = some(threads=4.0)
-    assert "  threads    4.00" in printed(it)
-    it.add(Place("nic", "threads", "tcp1"), 6.0)
-    assert "  threads  5.00 ±20%" in printed(it)
+    it = some(thread=4.0)
+    assert "  thread    4.00" in printed(it)
+    it.add(Place("nic", "thread", "tcp1"), 6.0)
+    assert "  thread  5.00 ±20%" in printed(it)
 
 
 def test_what_was_not_measured_is_a_dash_or_no_column() -> None:
-    it = some(threads=6.0, vxlan=3.0)
-    it.add(Place("nic", "threads", "tcp4"), 7.0)
+    it = some(thread=6.0, vxlan=3.0)
+    it.add(Place("nic", "thread", "tcp4"), 7.0)
     lines = printed(it)
     at = lines.index("nic wire: throughput and loss-free rate")
     assert lines[at + 1].split() == ["TCP", "1", "TCP", "4"]
@@ -91,12 +91,12 @@ def test_what_was_not_measured_is_a_dash_or_no_column() -> None:
 
 
 def test_machine_legend_and_notes_are_told() -> None:
-    it = some(threads=6.0)
+    it = some(thread=6.0)
     it.note("word " * 40)
     lines = printed(it)
     assert lines[0] == "flannelette bench, run run1, 2026-01-01"
     assert "  kernel       Linux 6" in lines
-    assert any(BY_NAME["threads"].about in line for line in lines)
+    assert any(BY_NAME["thread"].about in line for line in lines)
     assert sum("word" in line for line in lines) > 1
 
 
@@ -128,7 +128,7 @@ def test_everything_is_shown_in_80_columns() -> None:
 
 
 def test_bars_as_a_table() -> None:
-    it = some(threads=6.0, vxlan=3.0, flanneld=0.3)
+    it = some(thread=6.0, vxlan=3.0, flanneld=0.3)
     stream = io.StringIO()
     show_bars(judge(it), Screen(stream))
     _, _, *rows = stream.getvalue().splitlines()
@@ -157,11 +157,11 @@ def test_progress_is_for_terminals() -> None:
 def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.delenv("NO_COLOR", raising=False)
-    show(some(threads=1.0), Screen(terminal))
+    show(some(thread=1.0), Screen(terminal))
     assert "\x1b[1mnic wire" in terminal.getvalue()
     plain = Terminal()
     monkeypatch.setenv("NO_COLOR", "1")
-    show(some(threads=1.0), Screen(plain))
+    show(some(thread=1.0), Screen(plain))
     assert "\x1b" not in plain.getvalue()
 
 
@@ -178,7 +178,7 @@ class Mixed(Results):
 @pytest.mark.parametrize("use", [judge, printed])
 def test_ratios_of_mixed_runs_are_refused(use: Callable[[Results], object]) -> None:
     it = Mixed("run1", "2026-01-01", {}, {})
-    for figure in some(threads=6.0, vxlan=3.0):
+    for figure in some(thread=6.0, vxlan=3.0):
         it.add(figure.place, figure.median)
     with pytest.raises(OtherRun):
         use(it)

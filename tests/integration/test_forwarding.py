@@ -18,13 +18,16 @@ from scapy.layers.inet import ICMP, IP
 from flannelette.control.lease import LeaseAttrs
 from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.dataplane.drivers import DRIVERS
 from tests.helpers.lab import Lab, lab
 from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.packets import packet
 from tests.helpers.tcp import send_file
 
 pytestmark = needs_namespaces
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 EVERY_WAY = [
+    ("native", "thread"),
     ("native", "threads"),
     ("native", "loop"),
     ("python", "threads"),
@@ -140,11 +143,15 @@ def test_an_oversize_datagram_is_dropped_whole(two: Lab) -> None:
 
 
 def hostile(count: int) -> Iterator[bytes]:
-    """The fuzzer's corpus, then mutations of it, of any length up to UDP's most."""
-    corpus = [path.read_bytes()[3:] for path in sorted(CORPUS.iterdir())]
+    """Packets, and bytes that are none, all mutated, of any length up to UDP's most."""
     rng = random.Random(8285)
+    corpus = [path.read_bytes() for path in sorted(CORPUS.rglob("*")) if path.is_file()]
     for number in range(count):
-        data = bytearray(rng.choice(corpus))
+        options = rng.randbytes(rng.choice([0, 0, 0, 4, 40]))
+        payload = rng.randbytes(rng.randrange(60))
+        ttl, protocol = rng.randrange(4) or 64, rng.choice([1, 6, 17])
+        sound = packet(payload=payload, ttl=ttl, protocol=protocol, options=options)
+        data = bytearray(sound if rng.randrange(4) else rng.choice(corpus))
         for _ in range(rng.randrange(4)):
             if data:
                 data[rng.randrange(len(data))] = rng.randrange(256)
@@ -177,7 +184,7 @@ def counted(it: Lab) -> int:
     return int(counters["packets"]) + int(sum(counters["drops"].values()))
 
 
-@pytest.mark.parametrize("driver", ["threads", "loop"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_control_does_not_starve_under_load(tmp_path: Path, driver: str) -> None:
     """While packets flood in without a pause, a new lease becomes a route (U16)."""
     with lab(tmp_path, driver=driver) as it:
@@ -224,7 +231,7 @@ def lease_by_hand(path: Path, address: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("datapath", "driver"), [("native", "threads"), ("native", "loop")]
+    ("datapath", "driver"), [("native", driver) for driver in DRIVERS]
 )
 def test_flannel0_deleted_under_us(tmp_path: Path, datapath: str, driver: str) -> None:
     with lab(tmp_path, datapath=datapath, driver=driver) as it:

@@ -17,6 +17,7 @@ import pytest
 
 from flannelette.benchmarks import cluster
 from flannelette.benchmarks.cluster import FLANNELETTE
+from flannelette.dataplane.drivers import DRIVERS
 from tests.helpers.flows import exchange, open_flows
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
@@ -29,7 +30,7 @@ NO_BPF = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_adm
 
 @contextmanager
 def queued(
-    directory: Path, hosts: int = 2, queues: int = 4, driver: str = "threads"
+    directory: Path, hosts: int = 2, queues: int = 4, driver: str = "thread"
 ) -> Iterator[Lab]:
     """Every daemon has so many queues."""
     with lab(directory, hosts, driver=driver) as it:
@@ -48,7 +49,7 @@ def busy_queues(it: Lab, number: int) -> int:
     return sum("parent" in qdisc and qdisc["packets"] > 0 for qdisc in shown)
 
 
-@pytest.mark.parametrize("driver", ["threads", "loop"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_every_flow_stays_in_order(tmp_path: Path, driver: str) -> None:
     """Small datagrams of many flows, both ways at once, and TCP both ways beside them.
 
@@ -82,7 +83,7 @@ def test_every_flow_stays_in_order(tmp_path: Path, driver: str) -> None:
         assert all(busy_queues(it, number) >= 2 for number in (1, 2, 3))
 
 
-@pytest.mark.parametrize("driver", ["threads", "loop"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_flannel0_deleted_under_us(tmp_path: Path, driver: str) -> None:
     """One loss, though every pump of every queue has seen it."""
     with queued(tmp_path, driver=driver) as it:
