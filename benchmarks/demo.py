@@ -245,9 +245,11 @@ def _keep(
         shell = "nsenter --preserve-credentials --user --mount --net --target"
         lines.insert(0, f"{shell} {os.getpid()}")
     user = "the same user" if own else "root"
-    screen.title(f"It stays up until you press Ctrl-C. In another terminal, as {user}:")
-    screen.say("".join(f"  {line}\n" for line in lines))
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):  # from here on it is what we have asked for
+        screen.title(
+            f"It stays up until you press Ctrl-C. In another terminal, as {user}:"
+        )
+        screen.say("".join(f"  {line}\n" for line in lines))
         while True:
             cluster.check()
             time.sleep(KEEP_POLL)
