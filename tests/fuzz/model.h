@@ -273,7 +273,6 @@ static inline void judge_drops(struct fp *fp, enum fp_direction direction,
 
 /* ---- tx ---------------------------------------------------------------------------------- */
 
-/* A datagram, an answer or a drop for each packet that the frames stand for. */
 static const struct fp_route routes[] = {
     {0x0a050200, 24, 0xc0000202, 8285}, {0x0a050000, 16, 0xc0000203, 8286},
     {0x0a0502fe, 32, 0xc0000204, 8285}, {0x80000000, 1, 0xc0000205, 8285},
@@ -331,6 +330,7 @@ static inline void judge_answer(const struct fp_frame *answer)
     check(memcmp(&answer->vnet, &none, sizeof none) == 0);
 }
 
+/* A datagram or a drop for each packet that the frames stand for. */
 static inline void judge_wrap(struct fp *fp, uint32_t mtu, struct fp_frame *frames,
                               uint32_t count, uint32_t capacity, uint32_t arena_size)
 {
