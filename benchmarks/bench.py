@@ -2,7 +2,7 @@
 
     flannelette bench                        # all that the bars need, and the ladder
     flannelette bench --quick                # a look
-    flannelette bench --wire=nic --contenders=vxlan,threads --measures=tcp1 --rounds=5
+    flannelette bench --wire=nic --contenders=vxlan,thread --measures=tcp1 --rounds=5
     flannelette bench --json=FILE --bars     # exit code 1 if a bar is not met
     flannelette bench --show FILE            # what was saved
 
@@ -22,7 +22,7 @@ from uuid import uuid4
 
 from flannelette.benchmarks import interrupts, machine, rootless, series, tables
 from flannelette.benchmarks.bars import judge
-from flannelette.benchmarks.contenders import BY_NAME, LADDER, MAIN
+from flannelette.benchmarks.contenders import BY_NAME, MAIN
 from flannelette.benchmarks.measures import MEASURES, Tools, find_perf
 from flannelette.benchmarks.micro import MICROS
 from flannelette.benchmarks.netns import RigError, tool
@@ -224,8 +224,7 @@ FLAGS = (
     Flag(
         "contenders",
         _auto_or(_some_of(*BY_NAME)),
-        f"`LIST` of contenders; auto: {','.join(LADDER)} on nic, elsewhere "
-        + ",".join(MAIN),
+        "`LIST` of contenders; auto: all on nic, elsewhere " + ",".join(MAIN),
         "auto",
     ),
     Flag(

@@ -1,7 +1,7 @@
 """Who is compared: overlays, each on a rig of its own with a pod on either host.
 
-The rungs of flannelette's ladder differ by one thing each. All but the last are driven
-by the event loop, the driver that is at home in Python.
+The rungs of flannelette's ladder differ by one thing each. All but those named
+for threads are driven by the event loop, the driver that is at home in Python.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ CONTENDERS = (
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 OURS: str = goflags.defaults(config.FLAGS)["driver"]
 """The contender that is our default, named like its driver: what the bars are about."""
-LADDER = tuple(BY_NAME)
-"""Everyone."""
 MAIN = ("none", "vxlan", "flanneld", OURS)
 """Those whom the bars are about, and what would be without any."""
 

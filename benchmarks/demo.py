@@ -11,11 +11,10 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import get_args
 
 from flannelette.benchmarks import interrupts, rootless
@@ -113,7 +112,7 @@ def _demo(options: Options, screen: Screen, own: bool) -> None:
         f" {options.datapath} path, {options.driver} driver"
     )
     with ExitStack() as stack:
-        directory = stack.enter_context(_directory())
+        directory = stack.enter_context(interrupts.directory())
         with screen.step(f"building {options.hosts} hosts and their wire"):
             rig = stack.enter_context(Rig(options.hosts))
         cluster = Cluster(
@@ -127,17 +126,6 @@ def _demo(options: Options, screen: Screen, own: bool) -> None:
             _keep(cluster, rig, pods, screen, own)
         with screen.step("taking it all down"):
             stack.close()
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
-    with interrupts.held():
-        directory = TemporaryDirectory(prefix="fl-")
-    try:
-        yield Path(directory.name)
-    finally:
-        with interrupts.held():
-            directory.cleanup()
 
 
 def _start(cluster: Cluster, rig: Rig, screen: Screen) -> dict[int, Pod]:

@@ -19,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -111,3 +113,15 @@ def _raise(number: int) -> None:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """A temporary directory that no signal leaves behind."""
+    with held():
+        made = TemporaryDirectory(prefix="fl-")
+    try:
+        yield Path(made.name)
+    finally:
+        with held():
+            made.cleanup()

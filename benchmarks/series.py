@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from flannelette.benchmarks import interrupts
-from flannelette.benchmarks.contenders import BY_NAME, LADDER, MAIN, Stand, stand
+from flannelette.benchmarks.contenders import BY_NAME, MAIN, Stand, stand
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
 from flannelette.benchmarks.micro import MICROS, NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
@@ -38,7 +37,7 @@ class Plan:
     """Of a TCP run."""
     wires: tuple[Wire, ...]
     contenders: tuple[str, ...] | None
-    """None: the LADDER on nic, the MAIN ones on the other wires."""
+    """None: everyone on nic, the MAIN ones on the other wires."""
     measures: tuple[str, ...] | None
     """None: all on nic, TCP on the other wires."""
     flanneld: Path
@@ -46,7 +45,7 @@ class Plan:
 
     def contenders_on(self, wire: Wire) -> tuple[str, ...]:
         """In the order of BY_NAME, as chosen."""
-        chosen = self.contenders or (MAIN if wire != "nic" else LADDER)
+        chosen = self.contenders or (MAIN if wire != "nic" else tuple(BY_NAME))
         return tuple(name for name in BY_NAME if name in chosen)
 
     def measures_on(self, wire: Wire) -> list[Measure]:
@@ -132,7 +131,7 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
     Raises OSError where the machine itself fails."""
     progress = Progress(plan, screen)
     absent: set[str] = set()
-    with _directory() as directory:
+    with interrupts.directory() as directory:
         for number in range(plan.rounds):
             for micro in plan.micros:
                 for name, value in micro.run().items():
@@ -170,14 +169,3 @@ def _take(turn: Turn, number: int, it: Stand, tools: Tools, results: Results) ->
         return
     for metric, value in values.items():
         results.add(Place(turn.wire, turn.contender, metric), value)
-
-
-@contextmanager
-def _directory() -> Iterator[Path]:
-    with interrupts.held():
-        directory = TemporaryDirectory(prefix="fl-")
-    try:
-        yield Path(directory.name)
-    finally:
-        with interrupts.held():
-            directory.cleanup()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flannelette.benchmarks import contenders
-from flannelette.benchmarks.contenders import BY_NAME, LADDER, MAIN, OURS, stand
+from flannelette.benchmarks.contenders import BY_NAME, MAIN, OURS, stand
 from flannelette.benchmarks.netns import RigError
 from flannelette.control import config
 from tests.helpers.ns import needs_namespaces
@@ -28,11 +28,10 @@ def test_ours_is_the_default() -> None:
     assert flags is not None
     assert config.parse(flags, {}) == config.parse([], {})
     assert MAIN[-1] == OURS
-    assert set(MAIN) <= set(LADDER)
 
 
 def test_a_rung_differs_by_one_thing_from_the_one_below() -> None:
-    rungs = [config.parse(BY_NAME[name].flags or (), {}) for name in LADDER[4:]]
+    rungs = [config.parse(BY_NAME[name].flags or (), {}) for name in list(BY_NAME)[4:]]
     fields = ("datapath", "batch", "offload", "driver")
     for below, rung in itertools.pairwise(rungs):
         changes = [f for f in fields if getattr(below, f) != getattr(rung, f)]

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from flannelette.benchmarks import series
-from flannelette.benchmarks.contenders import LADDER, MAIN, Contender
+from flannelette.benchmarks.contenders import BY_NAME, MAIN, Contender
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
 from flannelette.benchmarks.micro import NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
@@ -38,11 +38,11 @@ def plan(**changes: Any) -> Plan:
 
 def test_on_nic_everything_elsewhere_what_the_bars_need() -> None:
     it = plan()
-    assert it.contenders_on("nic") == LADDER
+    assert it.contenders_on("nic") == tuple(BY_NAME)
     assert it.measures_on("nic") == list(MEASURES)
     assert it.contenders_on("plain") == MAIN
     assert [measure.name for measure in it.measures_on("veth")] == ["tcp1", "tcp4"]
-    assert it.everyone == list(LADDER)
+    assert it.everyone == list(BY_NAME)
     assert plan(wires=("plain",)).everyone == list(MAIN)
 
 
@@ -57,7 +57,7 @@ def test_everyone_takes_every_turn_once() -> None:
     for number in range(3):
         found = Counter(map(str, turns(plan(), number)))
         assert set(found.values()) == {1}
-        assert len(found) == len(LADDER) * len(MEASURES) + len(MAIN) * 2
+        assert len(found) == len(BY_NAME) * len(MEASURES) + len(MAIN) * 2
         assert found["nic tcp1 gso"] == found["plain tcp4 vxlan"] == 1
 
 
