@@ -107,7 +107,7 @@ class PurePath:
         return bursts, answers
 
     def _wrap_one(self, packet: bytes, now: int, answers: list[bytes]) -> Burst:
-        header = ip.parse(packet, self._config.ipv6)
+        header = ip.parse(packet, self._config.mtu6 > 0)
         route = self._routes.find(header.destination, header.version)
         if route is None:
             self._answer(packet, header, icmp.NET_UNREACHABLE, now, answers)
@@ -143,7 +143,7 @@ class PurePath:
         tally.answers += 1
 
     def _unwrap_one(self, datagram: bytes) -> bytes:
-        return udp.unwrap(datagram, self._config.mtu, self._config.ipv6)
+        return udp.unwrap(datagram, self._config.mtu, self._config.mtu6 > 0)
 
     def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
         frames: list[bytes] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
 
@@ -36,6 +36,25 @@ class Offload(IntFlag):
 NO_OFFLOAD = Offload(0)
 MAX_BATCH = 1024
 """FP_MAX_BATCH."""
+MAX_FLOWS = 16
+"""FP_MAX_FLOWS: sockets that send, of one IP version."""
+
+
+class PeerCheck(IntEnum):
+    """Whose packets are taken from the wire (api.h: enum fp_peer_check)."""
+
+    OFF = 0
+    PEER = 1
+    """Those that come from an address of a known peer."""
+    STRICT = 2
+    """And whose own source lies in that peer's subnets."""
+
+
+class Vxlan(NamedTuple):
+    """What VXLAN's headers say of us. A MAC is a number of 48 bits."""
+
+    vni: int
+    mac: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +64,35 @@ class PathConfig:
     tun_fd: int
     """Non-blocking."""
     udp_fd: int
-    """Non-blocking, bound, IPv4."""
+    """Non-blocking, bound, IPv4: receives, and sends unless others do."""
     stop_fd: int
     """An eventfd that stop() makes readable."""
     mtu: int
-    """Of the overlay, bytes, 68 to 65507."""
+    """Of IPv4 packets, bytes, 68 to 65507; with VXLAN's headers not beyond that."""
     address: int
     """The TUN's IPv4 address: the source of ICMP errors."""
     batch: int = 64
     """Frames or datagrams that one system call may move, 1 to MAX_BATCH."""
     offloads: Offload = NO_OFFLOAD
     """What the descriptors were opened for."""
-    ipv6: bool = False
-    """Carry IPv6 packets too; else they are dropped as of a bad version."""
+    mtu6: int = 0
+    """Of IPv6 packets, bytes; 0: they are dropped as of a bad version."""
+    address6: int = 0
+    """The TUN's IPv6 address: the source of ICMPv6 errors."""
+    udp6_fd: int = -1
+    """Like udp_fd, for IPv6 on the underlay; -1: there is none."""
+    flow_fds: tuple[int, ...] = ()
+    """What sends over IPv4, chosen by the inner flow, at most MAX_FLOWS; none: udp_fd
+    does."""
+    flow6_fds: tuple[int, ...] = ()
+    """The same for IPv6."""
+    vxlan: Vxlan | None = None
+    """None: flannel's udp backend, whose datagrams are the packets."""
+    peer_check: PeerCheck = PeerCheck.OFF
 
 
 class Route(NamedTuple):
-    """Reach prefix/length by the peer at address:port. Addresses are integers; that of
-    the peer is IPv4."""
+    """Reach prefix/length by the peer at address:port. Addresses are integers."""
 
     prefix: int
     length: int
@@ -70,18 +100,23 @@ class Route(NamedTuple):
     port: int
     version: int = 4
     """Of IP, the prefix's: 4 or 6."""
+    outer: int = 4
+    """Of IP, the peer's address's. An IPv4 prefix has a peer of IPv4."""
+    mac: int = 0
+    """The peer's, 48 bits; of VXLAN only."""
 
     @classmethod
     def to(
         cls,
         subnet: IPv4Network | IPv6Network,
-        peer: IPv4Address | None = None,
+        peer: IPv4Address | IPv6Address | None = None,
         port: int = 0,
+        mac: int = 0,
     ) -> Route:
         """From the standard library's types; without a peer, only fit to delete."""
-        address = 0 if peer is None else int(peer)
+        address, outer = (0, 4) if peer is None else (int(peer), peer.version)
         prefix = int(subnet.network_address)
-        return cls(prefix, subnet.prefixlen, address, port, subnet.version)
+        return cls(prefix, subnet.prefixlen, address, port, subnet.version, outer, mac)
 
 
 class Vnet(NamedTuple):
@@ -115,6 +150,10 @@ class Burst(NamedTuple):
     segment: int
     address: int
     port: int
+    outer: int = 4
+    """Of IP, the address's."""
+    flow: int = 0
+    """tx: which of PathConfig.flow_fds sends, or of flow6_fds."""
 
 
 @dataclass(frozen=True, slots=True)

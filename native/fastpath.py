@@ -52,7 +52,7 @@ class FastPath:
                         "address": config.address,
                         "batch": config.batch,
                         "offloads": config.offloads,
-                        "ipv6": config.ipv6,
+                        "ipv6": config.mtu6 > 0,
                     },
                 ),
                 handle,

@@ -21,7 +21,13 @@ def both(
     """FastPath and PurePath; the offloads are the first one's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         config = PathConfig(
-            -1, sock.fileno(), -1, mtu, int(TUN_ADDRESS), offloads=offloads, ipv6=ipv6
+            -1,
+            sock.fileno(),
+            -1,
+            mtu,
+            int(TUN_ADDRESS),
+            offloads=offloads,
+            mtu6=mtu if ipv6 else 0,
         )
         plain = replace(config, offloads=NO_OFFLOAD)
         paths = [open_path("native", config), open_path("python", plain)]
