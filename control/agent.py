@@ -144,10 +144,9 @@ class Agent:
                 await node.configure(tun)
                 node.forward(tun)
                 until_forwarding.pop_all()
-            subnet = keeper.lease.subnet
-            subnetfile.write(config.subnet_file, network.network, subnet, plan.mtu)
+            subnetfile.write(config.subnet_file, network, keeper.lease, plan.mtu)
             self._node = node
-            log.info("ready: subnet=%s tun=%s", subnet, tun.name)
+            log.info("ready: subnet=%s tun=%s", keeper.lease.subnet, tun.name)
             await node.live()
 
     async def _choose_interface(self, netlink: Netlink) -> External:
@@ -183,7 +182,7 @@ class Agent:
 
     async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
         attrs = plan.backend.attrs(plan.external.public_ip)
-        previous = subnetfile.previous_subnet(self._config.subnet_file)
+        previous = subnetfile.previous_subnets(self._config.subnet_file)
 
         async def acquire() -> Lease:
             try:

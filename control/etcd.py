@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Network
 
 from flannelette.control.allocate import Create, Reuse, choose
 from flannelette.control.errors import (
@@ -27,7 +26,7 @@ from flannelette.control.errors import (
 )
 from flannelette.control.etcdchannel import EtcdChannel, EtcdSettings
 from flannelette.control.etcdwatch import Health, LeaseDirectory, LeaseWatch
-from flannelette.control.lease import Event, Lease, LeaseAttrs
+from flannelette.control.lease import Event, Lease, LeaseAttrs, Subnets
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL, StoreStatus
 
@@ -63,7 +62,7 @@ class EtcdStore:
         return entry.value
 
     async def acquire(
-        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
         directory = self._directory
         for _ in range(TRIES):
@@ -75,8 +74,8 @@ class EtcdStore:
             match choice:
                 case Reuse(own):
                     written = await self._write(replace(own, attrs=attrs))
-                case Create(subnet, stale):
-                    written = await self._write(Lease(subnet, attrs), stale)
+                case Create((v4, v6), stale):
+                    written = await self._write(Lease(v4, attrs, v6), stale)
             if written is not None:
                 return written
             await asyncio.sleep(self._rng.uniform(0, JITTER))
@@ -101,7 +100,7 @@ class EtcdStore:
             if held is not None:
                 return await self.renew(held)
             # Also where it was a reservation: the operator has withdrawn that.
-            written = await self._write(Lease(lease.subnet, lease.attrs))
+            written = await self._write(Lease(lease.subnet, lease.attrs, lease.subnet6))
             if written is not None:
                 return written
         raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")

@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
-from ipaddress import IPv4Network
 
 from flannelette.control.errors import StoreError
 from flannelette.control.etcdchannel import (
@@ -32,6 +31,7 @@ from flannelette.control.lease import (
     LeaseFormatError,
     Removed,
     Snapshot,
+    Subnets,
     parse_subnet_key,
 )
 from flannelette.control.store import Skipped
@@ -55,17 +55,17 @@ class LeaseDirectory:
     def key(self, lease: Lease) -> bytes:
         return self.first + lease.key.encode()
 
-    def leases(self, listing: Listing) -> tuple[list[Lease], list[IPv4Network]]:
+    def leases(self, listing: Listing) -> tuple[list[Lease], list[Subnets]]:
         """The leases, and the subnets of entries whose key alone looks like one."""
         leases: list[Lease] = []
-        blocked: list[IPv4Network] = []
+        blocked: list[Subnets] = []
         for entry in listing.entries:
             lease = self.lease(entry)
             if lease is not None:
                 leases.append(lease)
                 continue
             with suppress(LeaseFormatError):
-                blocked.append(parse_subnet_key(self._name(entry.key))[0])
+                blocked.append(parse_subnet_key(self._name(entry.key)))
         return leases, blocked
 
     def event(self, change: Change) -> Event | None:
@@ -77,7 +77,7 @@ class LeaseDirectory:
             lease = self.lease(change)
             return None if lease is None else Added(lease)
         with suppress(LeaseFormatError):
-            return Removed(parse_subnet_key(self._name(change.key))[0])
+            return Removed(*parse_subnet_key(self._name(change.key)))
         return None
 
     def lease(self, entry: Entry) -> Lease | None:

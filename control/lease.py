@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from flannelette.control.gojson import GoJSONError, fold, loads_object
 
@@ -20,7 +20,28 @@ class LeaseFormatError(ValueError):
 
 
 _KEY = re.compile(r"([0-9.]+)-([0-9]{1,2})(?:&([0-9a-f:]+)-([0-9]{1,3}))?", re.ASCII)
-_MEMBERS = ("PublicIP", "PublicIPv6", "BackendType", "BackendData", "BackendV6Data")
+_MEMBERS = (
+    *("PublicIP", "PublicIPv6", "BackendType", "BackendData", "BackendV6Data"),
+    "RawIPv6",  # ours
+)
+
+
+class Subnets(NamedTuple):
+    """What a lease is on: one node's subnet, in dual stack one of each IP version."""
+
+    v4: IPv4Network
+    v6: IPv6Network | None = None
+
+    def overlaps(self, other: Subnets) -> bool:
+        """Is there an address, of whichever version, that is in both?"""
+        if self.v4.overlaps(other.v4):
+            return True
+        return (
+            self.v6 is not None and other.v6 is not None and self.v6.overlaps(other.v6)
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(str(subnet) for subnet in self if subnet is not None)
 
 
 def subnet_key(subnet: IPv4Network, subnet6: IPv6Network | None = None) -> str:
@@ -31,7 +52,7 @@ def subnet_key(subnet: IPv4Network, subnet6: IPv6Network | None = None) -> str:
     return key
 
 
-def parse_subnet_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
+def parse_subnet_key(key: str) -> Subnets:
     """The subnets that a key names. Raises LeaseFormatError, and nothing else.
 
     Stricter than flanneld, which matches only the key's end (E4): a key that is not
@@ -51,7 +72,7 @@ def parse_subnet_key(key: str) -> tuple[IPv4Network, IPv6Network | None]:
         raise LeaseFormatError(f"not a subnet key: {key!r} (prefix too long)")
     if subnet_key(subnet, subnet6) != key:
         raise LeaseFormatError(f"not a subnet key: {key!r} (not canonical)")
-    return subnet, subnet6
+    return Subnets(subnet, subnet6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,9 @@ class LeaseAttrs:
     backend_data: str | None = None
     """The backend's own JSON, verbatim and compact; None when it has none."""
     backend_v6_data: str | None = None
+    raw_ipv6: bool = False
+    """The node takes raw IPv6 packets in the datagrams of flannel's udp backend. Our
+    own member, and the last: flanneld ignores it (L4), and gets no such packets."""
 
     def encode(self) -> bytes:
         """The value as flanneld writes it, member for member (L1 to L3)."""
@@ -79,6 +103,8 @@ class LeaseAttrs:
             members["BackendData"] = self.backend_data
         if self.backend_v6_data is not None:
             members["BackendV6Data"] = self.backend_v6_data
+        if self.raw_ipv6:
+            members["RawIPv6"] = "true"
         text = ",".join(f'"{name}":{value}' for name, value in members.items())
         return f"{{{text}}}".encode()
 
@@ -95,6 +121,8 @@ class LeaseAttrs:
                 backend_type=_text(members.get("BackendType", "")),
                 backend_data=_raw(members.get("BackendData")),
                 backend_v6_data=_raw(members.get("BackendV6Data")),
+                # Anybody's member of that name is no reason to lose the lease.
+                raw_ipv6=members.get("RawIPv6") is True,
             )
         except KeyError as error:
             raise LeaseFormatError(f"lease has no {error.args[0]}") from None
@@ -140,6 +168,10 @@ class Lease:
     """The store's own mark of this very write; another writer changes it."""
 
     @property
+    def subnets(self) -> Subnets:
+        return Subnets(self.subnet, self.subnet6)
+
+    @property
     def key(self) -> str:
         return subnet_key(self.subnet, self.subnet6)
 
@@ -157,9 +189,11 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The lease on this subnet was deleted, or ran out."""
+    """The lease on these subnets was deleted, or ran out. There may be another with one
+    of them: what was deleted is a key."""
 
     subnet: IPv4Network
+    subnet6: IPv6Network | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,10 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
-from flannelette.control.allocate import Create, Reuse, choose
+from flannelette.control.allocate import Create, Reuse, choose, conflict
 from flannelette.control.errors import (
     LeaseLost,
     NetworkConfigError,
@@ -48,6 +47,7 @@ from flannelette.control.lease import (
     LeaseFormatError,
     Removed,
     Snapshot,
+    Subnets,
     parse_subnet_key,
 )
 from flannelette.control.localdb import BUSY_TIMEOUT, LocalDB, reading, writing
@@ -101,7 +101,7 @@ class LocalStore:
         await self._run(self._write_config, text)
 
     async def acquire(
-        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
         return await self._run(self._acquire, attrs, config, previous)
 
@@ -207,7 +207,7 @@ class LocalStore:
         db: sqlite3.Connection,
         attrs: LeaseAttrs,
         config: NetworkConfig,
-        previous: IPv4Network | None,
+        previous: Subnets | None,
     ) -> Lease:
         self._expire(db)
         with writing(db):
@@ -216,10 +216,10 @@ class LocalStore:
             match choose(leases, ours, config, previous, self._rng, blocked):
                 case Reuse(lease):
                     return self._put(db, replace(lease, attrs=attrs))
-                case Create(subnet, stale):
+                case Create((v4, v6), stale):
                     if stale is not None:
                         db.execute("DELETE FROM lease WHERE key = ?", (stale.key,))
-                    return self._put(db, Lease(subnet, attrs))
+                    return self._put(db, Lease(v4, attrs, v6))
 
     def _renew(self, db: sqlite3.Connection, lease: Lease) -> Lease:
         self._expire(db)
@@ -228,24 +228,19 @@ class LocalStore:
                 "SELECT revision FROM lease WHERE key = ?", (lease.key,)
             ).fetchone()
             if row is None:
-                raise LeaseLost(f"the lease on {lease.subnet} is gone")
+                raise LeaseLost(f"the lease on {lease.subnets} is gone")
             if row[0] != lease.revision:
-                raise LeaseLost(f"the lease on {lease.subnet} was written by another")
+                raise LeaseLost(f"the lease on {lease.subnets} was written by another")
             return self._put(db, lease)
 
     def _reacquire(self, db: sqlite3.Connection, lease: Lease) -> Lease:
         self._expire(db)
         with writing(db):
             leases, blocked = self._list(db)
-            permanent = False
-            for other in leases:
-                holder = other.attrs.public_ip
-                if other.key == lease.key and holder == lease.attrs.public_ip:
-                    permanent = other.permanent
-                elif other.subnet.overlaps(lease.subnet):
-                    raise LeaseLost(f"{lease.subnet} is held by {holder}")
-            if any(subnet.overlaps(lease.subnet) for subnet in blocked):
-                raise LeaseLost(f"{lease.subnet} is held by an entry that is no lease")
+            reason = conflict(lease, leases, blocked)
+            if reason is not None:
+                raise LeaseLost(reason)
+            permanent = any(it.permanent for it in leases if it.key == lease.key)
             return self._put(db, replace(lease, permanent=permanent))
 
     def _look(
@@ -284,16 +279,16 @@ class LocalStore:
         ).fetchone()
         return lease.written(expires, revision)
 
-    def _list(self, db: sqlite3.Connection) -> tuple[list[Lease], list[IPv4Network]]:
+    def _list(self, db: sqlite3.Connection) -> tuple[list[Lease], list[Subnets]]:
         """All leases in key order, and the subnets of entries that are no leases."""
         leases: list[Lease] = []
-        blocked: list[IPv4Network] = []
+        blocked: list[Subnets] = []
         for row in db.execute(f"SELECT {_COLUMNS} FROM lease ORDER BY key"):
             match self._read(row):
                 case Lease() as lease:
                     leases.append(lease)
-                case IPv4Network() as subnet:
-                    blocked.append(subnet)
+                case Subnets() as subnets:
+                    blocked.append(subnets)
         return leases, blocked
 
     def _events(self, rows: list[_Row]) -> list[Event]:
@@ -302,24 +297,24 @@ class LocalStore:
             match self._read(row):
                 case Lease() as lease:
                     events.append(Added(lease))
-                case IPv4Network() as subnet if row[1] is None:
-                    events.append(Removed(subnet))
+                case Subnets(v4, v6) if row[1] is None:
+                    events.append(Removed(v4, v6))
         return events
 
-    def _read(self, row: _Row) -> Lease | IPv4Network | None:
-        """The lease in a row; its subnet alone if the value is gone or no lease."""
+    def _read(self, row: _Row) -> Lease | Subnets | None:
+        """The lease in a row; its subnets alone if the value is gone or no lease."""
         key, value, expires, revision = row
-        subnet: IPv4Network | None = None
+        subnets: Subnets | None = None
         try:
-            subnet, subnet6 = parse_subnet_key(key.decode())
+            subnets = parse_subnet_key(key.decode())
             if value is None:
-                return subnet
+                return subnets
             attrs = LeaseAttrs.decode(value)
         except (UnicodeDecodeError, LeaseFormatError) as error:
             if value is not None:
                 self._skipped.note(key.decode(errors="backslashreplace"), value, error)
-            return subnet
-        return Lease(subnet, attrs, subnet6, expires is None, expires, revision)
+            return subnets
+        return Lease(subnets.v4, attrs, subnets.v6, expires is None, expires, revision)
 
 
 _Place = tuple[sqlite3.Connection, int]

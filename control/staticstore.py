@@ -38,7 +38,7 @@ from flannelette.control.errors import (
     StoreError,
     StoreUnavailable,
 )
-from flannelette.control.lease import Event, Lease, LeaseAttrs, Snapshot
+from flannelette.control.lease import Event, Lease, LeaseAttrs, Snapshot, Subnets
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import StoreStatus
 
@@ -154,7 +154,7 @@ class StaticStore:
         return self._in_force().network
 
     async def acquire(
-        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
         """Our own entry, whatever was `previous`. Raises StoreError without one."""
         own = self._in_force().leases.get(attrs.public_ip)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from typing import Protocol, runtime_checkable
 
-from flannelette.control.lease import Event, Lease, LeaseAttrs
+from flannelette.control.lease import Event, Lease, LeaseAttrs, Subnets
 from flannelette.control.netconfig import NetworkConfig
 
 log = logging.getLogger(__name__)
@@ -51,10 +50,11 @@ class Store(Protocol):
         Raises NetworkConfigError when there is none."""
 
     async def acquire(
-        self, attrs: LeaseAttrs, config: NetworkConfig, previous: IPv4Network | None
+        self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
         """Take a subnet: our own by public IP, else `previous` if free, else a free
-        one at random (E13 to E17). A race lost to another node starts over.
+        one at random (E13 to E17); in a dual-stack network one of each IP version. A
+        race lost to another node starts over.
 
         Raises NoFreeSubnet."""
 

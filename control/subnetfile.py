@@ -10,12 +10,18 @@ import re
 import tempfile
 from contextlib import suppress
 from errno import EISDIR
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import TypeVar
+
+from flannelette.control.lease import Lease, Subnets
+from flannelette.control.netconfig import NetworkConfig
 
 _SIZE_MAX = 65536
 """Bytes of a subnet file that are read; a real one has about a hundred."""
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?FLANNEL_SUBNET\s*[=:](.*)", re.DOTALL)
+_ASSIGNMENT = r"\s*(?:export\s+)?{}\s*[=:](.*)"
+
+_Network = TypeVar("_Network", IPv4Network, IPv6Network)
 
 
 def check(path: Path) -> None:
@@ -33,22 +39,28 @@ def check(path: Path) -> None:
 
 
 def write(
-    path: Path,
-    network: IPv4Network,
-    subnet: IPv4Network,
-    mtu: int,
-    ipmasq: bool = False,
+    path: Path, network: NetworkConfig, lease: Lease, mtu: int, ipmasq: bool = False
 ) -> None:
     """Write the file as flanneld does (S1), so that a reader sees old or new (S2).
 
-    FLANNEL_SUBNET is the subnet's first host address, the bridge's. Mode 0644
-    whatever the umask. Raises OSError, and then leaves no file of its own behind."""
-    text = (
-        f"FLANNEL_NETWORK={network}\n"
-        f"FLANNEL_SUBNET={subnet.network_address + 1}/{subnet.prefixlen}\n"
-        f"FLANNEL_MTU={mtu}\n"
-        f"FLANNEL_IPMASQ={'true' if ipmasq else 'false'}\n"
-    )
+    FLANNEL_SUBNET is the subnet's first host address, the bridge's, and so is
+    FLANNEL_IPV6_SUBNET in dual stack. Mode 0644 whatever the umask. Raises OSError, and
+    then leaves no file of its own behind."""
+    subnet, subnet6 = lease.subnets
+    lines = [
+        f"FLANNEL_NETWORK={network.network}",
+        f"FLANNEL_SUBNET={subnet.network_address + 1}/{subnet.prefixlen}",
+    ]
+    if subnet6 is not None:
+        lines += [
+            f"FLANNEL_IPV6_NETWORK={network.network6}",
+            f"FLANNEL_IPV6_SUBNET={subnet6.network_address + 1}/{subnet6.prefixlen}",
+        ]
+    lines += [
+        f"FLANNEL_MTU={mtu}",
+        f"FLANNEL_IPMASQ={'true' if ipmasq else 'false'}",
+    ]
+    text = "\n".join(lines) + "\n"
     try:
         make_directory(path.parent)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -68,11 +80,12 @@ def write(
         raise
 
 
-def previous_subnet(path: Path) -> IPv4Network | None:
-    """The subnet that the file remembers, for us to ask for again (E15).
+def previous_subnets(path: Path) -> Subnets | None:
+    """The subnets that the file remembers, for us to ask for again (E15).
 
-    None if there is no file, or it names no subnet, or more than one. Bytes of any
-    kind give a result; raises OSError when the file cannot be read."""
+    None if there is no file, or it names no IPv4 subnet, or more than one; an IPv6
+    subnet alone is of no use. Bytes of any kind give a result; raises OSError when the
+    file cannot be read."""
     try:
         with open(path, "rb") as file:
             text = file.read(_SIZE_MAX).decode(errors="replace")
@@ -81,10 +94,19 @@ def previous_subnet(path: Path) -> IPv4Network | None:
     except OSError as error:
         error.add_note(f"while reading the subnet file {path}")
         raise
-    matches = [_ASSIGNMENT.match(line) for line in text.split("\n")]
+    subnet = _assigned(text, "FLANNEL_SUBNET", IPv4Network)
+    if subnet is None:
+        return None
+    return Subnets(subnet, _assigned(text, "FLANNEL_IPV6_SUBNET", IPv6Network))
+
+
+def _assigned(text: str, name: str, family: type[_Network]) -> _Network | None:
+    """The one subnet that the variable's last assignment names."""
+    assignment = re.compile(_ASSIGNMENT.format(name), re.DOTALL)
+    matches = [assignment.match(line) for line in text.split("\n")]
     values = [_unquoted(match[1].strip()) for match in matches if match]
     items = values[-1].split(",") if values else []
-    subnets = [subnet for item in items if (subnet := _subnet(item)) is not None]
+    subnets = [it for item in items if (it := _subnet(item, family)) is not None]
     return subnets[0] if len(subnets) == 1 else None
 
 
@@ -105,13 +127,12 @@ def _unquoted(value: str) -> str:
     return re.split(r"\s#", value, maxsplit=1)[0]
 
 
-def _subnet(text: str) -> IPv4Network | None:
+def _subnet(text: str, family: type[_Network]) -> _Network | None:
     """The network of a CIDR such as 10.5.72.1/24; None for anything else."""
-    address, _, length = text.strip().partition("/")
-    if not re.fullmatch("[0-9]{1,2}", length) or int(length) > 32:
+    text = text.strip()
+    if not re.fullmatch("[^/%]*/[0-9]{1,3}", text, re.ASCII):  # no mask, no zone
         return None
     try:
-        base = IPv4Address(address)
-    except AddressValueError:
+        return family(text, strict=False)
+    except ValueError:
         return None
-    return IPv4Network((base, int(length)), strict=False)

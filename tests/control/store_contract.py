@@ -35,6 +35,7 @@ from flannelette.control.lease import (
     LeaseAttrs,
     Removed,
     Snapshot,
+    Subnets,
 )
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import Store
@@ -232,7 +233,7 @@ class StoreContract(ReadContract):
         store = await open_store(IPS[0])
         attrs = LeaseAttrs(IPv4Address("1.2.3.4"))
         config = NetworkConfig.parse(CONFIG)
-        lease = await store.acquire(attrs, config, network("10.5.7.0/24"))
+        lease = await store.acquire(attrs, config, Subnets(network("10.5.7.0/24")))
         assert (lease.key, lease.permanent) == ("10.5.7.0-24", False)
         assert await rig.get(b"10.5.7.0-24") == Entry(
             b'{"PublicIP":"1.2.3.4","PublicIPv6":null}', permanent=False

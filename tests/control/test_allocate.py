@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from flannelette.control.allocate import CANDIDATES, Create, Reuse, choose
 from flannelette.control.errors import NoFreeSubnet
-from flannelette.control.lease import Lease, LeaseAttrs
+from flannelette.control.lease import Lease, LeaseAttrs, Subnets
 from flannelette.control.netconfig import NetworkConfig
 
 CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
@@ -41,9 +41,9 @@ def pick(
         leases,
         OURS,
         config,
-        None if previous is None else IPv4Network(previous),
+        None if previous is None else Subnets(IPv4Network(previous)),
         random.Random(seed),
-        [IPv4Network(subnet) for subnet in blocked],
+        [Subnets(IPv4Network(subnet)) for subnet in blocked],
     )
 
 
@@ -68,8 +68,8 @@ def test_our_lease_that_does_not_fit_is_deleted_and_still_blocks(subnet: str) ->
     choice = pick(own)
     assert isinstance(choice, Create)
     assert choice.stale == own
-    assert CONFIG.contains(choice.subnet)
-    assert not choice.subnet.overlaps(own.subnet)
+    assert CONFIG.contains(choice.subnets.v4)
+    assert not choice.subnets.v4.overlaps(own.subnet)
 
 
 def test_a_reservation_that_does_not_fit_is_kept() -> None:
@@ -110,7 +110,7 @@ def test_previous(
         blocked=blocked,
     )
     assert isinstance(choice, Create)
-    assert (choice.subnet == IPv4Network(previous)) is used
+    assert (choice.subnets.v4 == IPv4Network(previous)) is used
 
 
 def test_the_draw_is_among_the_first_free_hundred_and_uniform() -> None:
@@ -121,7 +121,7 @@ def test_the_draw_is_among_the_first_free_hundred_and_uniform() -> None:
     for seed in range(2000):
         choice = pick(*taken, seed=seed)
         assert isinstance(choice, Create)
-        drawn.add(str(choice.subnet))
+        drawn.add(str(choice.subnets.v4))
     assert drawn == set(free[:CANDIDATES])
     assert CANDIDATES == 100
 
@@ -132,7 +132,7 @@ def test_a_big_network_is_searched_quickly() -> None:
     config = NetworkConfig.parse('{"Network": "10.0.0.0/8", "SubnetLen": 30}')
     wide = pick(lease("10.0.0.0/10", THEIRS), config=config)
     assert isinstance(wide, Create)
-    assert wide.subnet.subnet_of(IPv4Network("10.64.0.0/10"))
+    assert wide.subnets.v4.subnet_of(IPv4Network("10.64.0.0/10"))
 
 
 def test_a_full_network_says_what_is_full() -> None:
@@ -183,15 +183,15 @@ small_leases = st.lists(
 @given(
     small_leases,
     small_configs,
-    st.none() | small_subnets,
-    st.lists(small_subnets, max_size=3),
+    st.none() | small_subnets.map(Subnets),
+    st.lists(small_subnets.map(Subnets), max_size=3),
     st.integers(),
 )
 def test_choose_is_its_obvious_twin(
     leases: list[Lease],
     config: NetworkConfig,
-    previous: IPv4Network | None,
-    blocked: list[IPv4Network],
+    previous: Subnets | None,
+    blocked: list[Subnets],
     seed: int,
 ) -> None:
     expected = obvious(leases, config, previous, blocked)
@@ -206,8 +206,8 @@ def test_choose_is_its_obvious_twin(
 def obvious(
     leases: list[Lease],
     config: NetworkConfig,
-    previous: IPv4Network | None,
-    blocked: list[IPv4Network],
+    previous: Subnets | None,
+    blocked: list[Subnets],
 ) -> list[Reuse | Create] | None:
     """All that may be chosen; None if nothing is free."""
     stale = None
@@ -217,15 +217,15 @@ def obvious(
         if fits:
             return [Reuse(own[0])]
         stale = None if own[0].permanent else own[0]
-    taken = [lease.subnet for lease in leases] + blocked
+    taken = [lease.subnet for lease in leases] + [subnets.v4 for subnets in blocked]
     free = [
-        subnet
+        Subnets(subnet)
         for subnet in allowed(config)
         if not any(subnet.overlaps(other) for other in taken)
     ]
     if previous in free:
         return [Create(previous, stale)]
-    return [Create(subnet, stale) for subnet in free] or None
+    return [Create(subnets, stale) for subnets in free] or None
 
 
 def allowed(config: NetworkConfig) -> list[IPv4Network]:

@@ -15,7 +15,7 @@ import pytest
 from flannelette.control import etcdservers
 from flannelette.control.errors import LeaseLost, StoreUnavailable
 from flannelette.control.etcd import TRIES, EtcdStore
-from flannelette.control.lease import Lease, LeaseAttrs
+from flannelette.control.lease import Lease, LeaseAttrs, Subnets
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL
 from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
@@ -96,7 +96,7 @@ async def test_the_exact_key_value_and_lease_time(place: Place) -> None:
     """E2, E3, E17, L3."""
     attrs = LeaseAttrs(IPv4Address("1.2.3.4"))
     config = NetworkConfig.parse(CONFIG)
-    lease = await place.store.acquire(attrs, config, network("10.5.52.0/24"))
+    lease = await place.store.acquire(attrs, config, Subnets(network("10.5.52.0/24")))
     (entry,) = (await place.entries()).items()
     key, stored = entry
     assert key == "subnets/10.5.52.0-24"

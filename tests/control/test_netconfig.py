@@ -100,8 +100,8 @@ def test_default_lengths_and_bounds(
             },
             "above",
         ),
-        ({"Network": "10.5.0.0/16", "EnableIPv6": True}, "only IPv4"),
-        ({"Network": "10.5.0.0/16", "EnableIPv4": False}, "only IPv4"),
+        ({"Network": "10.5.0.0/16", "EnableIPv6": True}, "IPv6Network is missing"),
+        ({"Network": "10.5.0.0/16", "EnableIPv4": False}, "EnableIPv4 is false"),
         ({"Network": "10.5.0.0/16", "EnableIPv4": 1}, "EnableIPv4"),
         ({"Network": "10.5.0.0/16", "Backend": "udp"}, "Backend"),
         ({"Network": "10.5.0.0/16", "Backend": {}}, "no Type"),  # section 0.2

@@ -24,6 +24,7 @@ from flannelette.control.lease import (
     LeaseFormatError,
     Removed,
     Snapshot,
+    Subnets,
     parse_subnet_key,
 )
 from flannelette.control.netconfig import NetworkConfig
@@ -96,7 +97,7 @@ def network(text: str) -> IPv4Network:
 async def acquire(
     store: Store, public_ip: str, previous: str | None = None, config: bytes = CONFIG
 ) -> Lease:
-    before = None if previous is None else network(previous)
+    before = None if previous is None else Subnets(network(previous))
     return await store.acquire(attrs_of(public_ip), NetworkConfig.parse(config), before)
 
 
