@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from flannelette.control.errors import HostError
-from flannelette.tun.link import Interface
+from flannelette.tun.interfaces import Interface
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,9 @@ class External:
     """Its own address, which we bind to and send from (U6)."""
     public_ip: IPv4Address
     """What peers send to: --public-ip, or the same address."""
+    address6: IPv6Address | None = None
+    """The same for IPv6; None unless the network is dual-stack."""
+    public_ipv6: IPv6Address | None = None
 
 
 def select(
@@ -35,6 +38,10 @@ def select(
     default: str | None,
     iface: Sequence[str],
     public_ip: IPv4Address | None,
+    *,
+    dual: bool = False,
+    default6: str | None = None,
+    public_ipv6: IPv6Address | None = None,
 ) -> External:
     """Choose among this machine's interfaces. Raises HostError.
 

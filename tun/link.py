@@ -8,40 +8,37 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyroute2 import NetlinkError
 
+from flannelette.tun.interfaces import (
+    Interface,
+    address_of,
+    default_interface,
+    list_interfaces,
+)
 from flannelette.tun.netlink import Worker, doing, dump
+from flannelette.tun.routes import PeerRoutes, on_link, reconcile_peer_routes
+from flannelette.tun.vxlan import VxlanState, reconcile_vxlan
 
 _IFF_UP = 0x1
-_IFA_F_SECONDARY = 0x01  # for IPv6 the same bit says temporary
-_IFA_F_DEPRECATED = 0x20
-_IFA_F_PERMANENT = 0x80
 _ADDR_GEN_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 _RT_TABLE_MAIN = 254
 _RT_SCOPE_UNIVERSE = 0
 _RTN_UNICAST = 1
 _RTPROT_BOOT = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """A network interface of this machine."""
-
-    index: int
-    name: str
-    mtu: int
-    """Bytes."""
-    up: bool
-    addresses: tuple[IPv4Interface, ...]
-    """The usable ones, best first (I5)."""
-    unusable: tuple[IPv4Interface, ...] = ()
-    """Loopback and deprecated addresses: for lookups by address only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,11 @@ class LinkState:
     """Bytes."""
     routes: tuple[IPv4Network, ...]
     """What is reached through it: the overlay's Network."""
+    address6: IPv6Interface | None = None
+    """Its one IPv6 address, the lease's base, /128; None: IPv6 stays silent on it."""
+    routes6: tuple[IPv6Network, ...] = ()
+    mtu6: int = 0
+    """Bytes of an IPv6 packet through routes6, if less than the device's MTU."""
 
 
 class Netlink:
@@ -71,11 +73,12 @@ class Netlink:
 
     async def interfaces(self) -> list[Interface]:
         """All interfaces of this network namespace, by index."""
-        return await self._worker.call(_interfaces)
+        return await self._worker.call(list_interfaces)
 
-    async def default_interface(self) -> str | None:
-        """The interface of the main table's first default route, if any (I1)."""
-        return await self._worker.call(_default_interface)
+    async def default_interface(self, version: Literal[4, 6] = 4) -> str | None:
+        """The interface of the main table's first default route of that IP version,
+        if any (I1)."""
+        return await self._worker.call(default_interface, version)
 
     async def reconcile(self, desired: LinkState) -> list[str]:
         """Bring a device to its desired state; names each repair, [] if none was due.
@@ -84,71 +87,24 @@ class Netlink:
         when the device is gone, EEXIST when another device has our route."""
         return await self._worker.call(_reconcile, desired)
 
+    async def reconcile_vxlan(self, desired: VxlanState) -> list[str]:
+        """Bring a kernel VXLAN device and its peers to the desired state: creates or
+        recreates the device as needed; names each repair, [] if none was due."""
+        return await self._worker.call(reconcile_vxlan, desired)
+
+    async def reconcile_peer_routes(self, desired: PeerRoutes, index: int) -> list[str]:
+        """Route each subnet to its gateway through the interface of that index, and
+        remove what earlier calls added and is desired no more, also before a restart;
+        names each repair, [] if none was due."""
+        return await self._worker.call(reconcile_peer_routes, desired, index)
+
+    async def on_link(self, address: IPv4Address | IPv6Address) -> int | None:
+        """The index of the interface that the address is reached through without a
+        gateway; None if there is none (V11)."""
+        return await self._worker.call(on_link, address)
+
 
 # What follows runs in the thread; `ip` is its IPRoute, which has no types.
-
-
-def _interfaces(ip: Any) -> list[Interface]:
-    with doing("listing the interfaces"):
-        links = dump(ip.link)
-        addresses = dump(ip.addr, family=socket.AF_INET)
-    return sorted(
-        (
-            _interface(link, [a for a in addresses if a["index"] == link["index"]])
-            for link in links
-        ),
-        key=lambda interface: interface.index,
-    )
-
-
-def _interface(link: Any, addresses: Iterable[Any]) -> Interface:
-    ranked = sorted(addresses, key=_rank)  # stable: the kernel's order among equals
-    return Interface(
-        index=link["index"],
-        name=link.get("ifname"),
-        mtu=link.get("mtu"),
-        up=bool(link["flags"] & _IFF_UP),
-        addresses=tuple(_address(a) for a in ranked if _usable(a)),
-        unusable=tuple(_address(a) for a in ranked if not _usable(a)),
-    )
-
-
-def _address(message: Any) -> IPv4Interface:
-    # Not IFA_ADDRESS: on a point-to-point link that is the other end.
-    return IPv4Interface((message.get("local"), message["prefixlen"]))
-
-
-def _usable(message: Any) -> bool:
-    """I5: global or link-local unicast, and not deprecated."""
-    address = _address(message).ip
-    return not (
-        message.get("flags") & _IFA_F_DEPRECATED
-        or address.is_loopback
-        or address.is_unspecified
-        or address.is_multicast
-        or address == IPv4Address("255.255.255.255")
-    )
-
-
-def _rank(message: Any) -> tuple[bool, bool, bool]:
-    """I5: global before link-local, permanent before dynamic, primary first."""
-    flags = message.get("flags")
-    return (
-        _address(message).ip.is_link_local,
-        not flags & _IFA_F_PERMANENT,
-        bool(flags & _IFA_F_SECONDARY),
-    )
-
-
-def _default_interface(ip: Any) -> str | None:
-    with doing("looking for the default route"):
-        routes = dump(ip.route, family=socket.AF_INET, table=_RT_TABLE_MAIN)
-        for route in routes:
-            if route["dst_len"] == 0 and route["type"] == _RTN_UNICAST:
-                hops = route.get("multipath") or [{"oif": route.get("oif")}]
-                (link,) = ip.link("get", index=hops[0]["oif"])
-                return str(link.get("ifname"))
-    return None
 
 
 def _reconcile(ip: Any, desired: LinkState) -> list[str]:
@@ -228,7 +184,7 @@ def _reconcile_address(ip: Any, index: int, desired: IPv4Interface) -> Iterator[
             )
         yield f"address {desired} added"
     for message in strays:
-        stray = _address(message)
+        stray = address_of(message)
         # A secondary address goes with its primary one.
         with doing(f"removing the address {stray}", errno.EADDRNOTAVAIL):
             ip.addr(
@@ -244,7 +200,7 @@ def _reconcile_address(ip: Any, index: int, desired: IPv4Interface) -> Iterator[
 
 def _is_exactly(message: Any, address: IPv4Interface) -> bool:
     """Is it this address, and no point-to-point one?"""
-    return _address(message) == address and message.get("address") == str(address.ip)
+    return address_of(message) == address and message.get("address") == str(address.ip)
 
 
 def _reconcile_up(ip: Any, link: Any) -> Iterator[str]:

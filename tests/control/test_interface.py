@@ -9,7 +9,7 @@ import pytest
 
 from flannelette.control.errors import HostError
 from flannelette.control.interface import External, select
-from flannelette.tun.link import Interface
+from flannelette.tun.interfaces import Interface
 
 LO = Interface(1, "lo", 65536, True, (), (IPv4Interface("127.0.0.1/8"),))
 ETH0 = Interface(

@@ -7,15 +7,16 @@ import errno
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flannelette.tun import link
+from flannelette.tun import interfaces
 from flannelette.tun.device import CLONE_DEVICE, open_tun
-from flannelette.tun.link import Interface, LinkState, Netlink
+from flannelette.tun.interfaces import Interface
+from flannelette.tun.link import LinkState, Netlink
 from flannelette.tun.netlink import Worker, dump
 from tests.helpers import uvloops
 from tests.helpers.freshnet import in_fresh_net, ip, shown
@@ -58,7 +59,13 @@ def test_interfaces_with_their_addresses_in_the_order_of_i5() -> None:
     async def body(netlink: Netlink) -> None:
         lo, peer, eth = await netlink.interfaces()
         assert lo == Interface(
-            1, "lo", 65536, True, (), (IPv4Interface("127.0.0.1/8"),)
+            index=1,
+            name="lo",
+            mtu=65536,
+            up=True,
+            addresses=(),
+            unusable=(IPv4Interface("127.0.0.1/8"),),
+            unusable6=(IPv6Interface("::1/128"),),
         )
         assert peer == Interface(peer.index, "peer0", 1500, False, ())
         assert eth == Interface(
@@ -74,6 +81,13 @@ def test_interfaces_with_their_addresses_in_the_order_of_i5() -> None:
                 IPv4Interface("169.254.1.1/16"),  # link-local
             ),
             unusable=(IPv4Interface("10.3.0.1/24"),),  # deprecated
+            addresses6=(
+                IPv6Interface("fd00:4::1/128"),  # the local end, not its peer's
+                IPv6Interface("fd00:1::1/64"),  # global, permanent, added before
+                IPv6Interface("fd00:2::1/64"),  # dynamic
+                IPv6Interface("fe80::1/64"),  # link-local
+            ),
+            unusable6=(IPv6Interface("fd00:3::1/64"),),  # deprecated
         )
         assert [lo.index, peer.index, eth.index] == sorted(
             {lo.index, peer.index, eth.index}
@@ -83,7 +97,7 @@ def test_interfaces_with_their_addresses_in_the_order_of_i5() -> None:
         body,
         (
             *FRESH[:1],
-            "link set fl0 mtu 1400 up",
+            "link set fl0 mtu 1400 up addrgenmode none",
             "link set lo up",
             "address add 169.254.1.1/16 dev fl0",
             "address add 10.3.0.1/24 dev fl0 preferred_lft 0",
@@ -91,7 +105,11 @@ def test_interfaces_with_their_addresses_in_the_order_of_i5() -> None:
             "address add 10.1.0.1/24 dev fl0",
             "address add 10.1.0.2/24 dev fl0",
             "address add 10.4.0.1 peer 10.9.0.1/32 dev fl0",
-            "address add fd00::1/64 dev fl0",
+            "address add fd00:3::1/64 dev fl0 nodad preferred_lft 0",
+            "address add fd00:2::1/64 dev fl0 nodad valid_lft 9999 preferred_lft 9999",
+            "address add fd00:1::1/64 dev fl0 nodad",
+            "address add fd00:4::1 peer fd00:9::1/128 dev fl0 nodad",
+            "address add fe80::1/64 dev fl0 nodad",
         ),
     )
 
@@ -120,17 +138,73 @@ def test_the_default_interface_is_the_first_default_routes_i1(
     with_netlink(body, (*up, *(f"route add {route}" for route in routes)))
 
 
+@needs_namespaces
+def test_a_tentative_or_duplicate_address_is_not_usable_i5() -> None:
+    async def body(netlink: Netlink) -> None:
+        def find(name: str, there: list[Interface]) -> Interface:
+            return next(interface for interface in there if interface.name == name)
+
+        eth = find("fl0", await netlink.interfaces())
+        assert (eth.addresses6, eth.unusable6) == ((), (IPv6Interface("fd00::1/64"),))
+        ip("link set fl0 up")  # now it is looked for, and peer0 has it
+        async with asyncio.timeout(10):
+            while "dadfailed" not in str(shown("address show dev fl0")):
+                await asyncio.sleep(0.02)
+        eth = find("fl0", await netlink.interfaces())
+        assert (eth.addresses6, eth.unusable6) == ((), (IPv6Interface("fd00::1/64"),))
+
+    with_netlink(
+        body,
+        (
+            *FRESH,
+            "link set fl0 addrgenmode none",
+            "address add fd00::1/64 dev peer0 nodad",
+            "address add fd00::1/64 dev fl0",
+        ),
+    )
+
+
 def test_a_primary_address_goes_before_a_secondary_i5() -> None:
     """Today's kernels list them so; it is no promise of theirs."""
     device = {"index": 7, "ifname": "fl0", "mtu": 1500, "flags": 0}
     addresses = [
-        {"local": "10.1.0.2", "prefixlen": 24, "flags": 0x81},
-        {"local": "10.1.0.1", "prefixlen": 24, "flags": 0x80},
+        {"family": 2, "local": "10.1.0.2", "prefixlen": 24, "flags": 0x81},
+        {"family": 2, "local": "10.1.0.1", "prefixlen": 24, "flags": 0x80},
     ]
-    assert link._interface(device, addresses).addresses == (
+    assert interfaces._interface(device, addresses).addresses == (
         IPv4Interface("10.1.0.1/24"),
         IPv4Interface("10.1.0.2/24"),
     )
+
+
+def test_a_temporary_address_goes_after_a_stable_one_i5() -> None:
+    device = {"index": 7, "ifname": "fl0", "mtu": 1500, "flags": 0}
+    addresses = [
+        {"family": 10, "address": "fd00::2", "prefixlen": 64, "flags": 0x01},
+        {"family": 10, "address": "fd00::1", "prefixlen": 64, "flags": 0x00},
+    ]
+    assert interfaces._interface(device, addresses).addresses6 == (
+        IPv6Interface("fd00::1/64"),
+        IPv6Interface("fd00::2/64"),
+    )
+
+
+@needs_namespaces
+def test_ipv6_has_a_default_interface_of_its_own_i1() -> None:
+    async def body(netlink: Netlink) -> None:
+        assert await netlink.default_interface(6) is None
+        ip("route add default via 10.1.0.9", "route add unreachable ::/0 metric 500")
+        assert await netlink.default_interface(6) is None
+        ip("route add ::/0 dev peer0 metric 2000")
+        assert await netlink.default_interface(6) == "peer0"
+        ip("route add ::/0 via fe80::9 dev fl0")
+        assert await netlink.default_interface(6) == "fl0"
+        assert await netlink.default_interface() == "fl0"
+        ip("route del default")
+        assert await netlink.default_interface() is None
+
+    up = (*FRESH, "link set fl0 up", "address add 10.1.0.1/24 dev fl0")
+    with_netlink(body, up)
 
 
 # ---- how it should be ----------------------------------------------------------------
