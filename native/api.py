@@ -118,6 +118,18 @@ class Route(NamedTuple):
         prefix = int(subnet.network_address)
         return cls(prefix, subnet.prefixlen, address, port, subnet.version, outer, mac)
 
+    @property
+    def subnet(self) -> IPv4Network | IPv6Network:
+        if self.version == 4:
+            return IPv4Network((self.prefix, self.length))
+        return IPv6Network((self.prefix, self.length))
+
+    @property
+    def peer(self) -> IPv4Address | IPv6Address:
+        """The peer's address."""
+        family = IPv4Address if self.outer == 4 else IPv6Address
+        return family(self.address)
+
 
 class Vnet(NamedTuple):
     """A frame's virtio header (VIRTIO 1.2 section 5.1.6), in host order."""

@@ -22,6 +22,7 @@ from flannelette.native.api import (
     PathConfig,
     Route,
     Vnet,
+    Vxlan,
 )
 
 if TYPE_CHECKING:  # these names are in the stub only
@@ -40,25 +41,9 @@ class FastPath:
     def __init__(self, config: PathConfig) -> None:
         """Raises OSError: EINVAL for a setting out of range, ENOMEM."""
         handle = ffi.new("struct fp **")
-        _check(
-            lib.fp_new(
-                ffi.new(
-                    "struct fp_config *",
-                    {
-                        "tun_fd": config.tun_fd,
-                        "udp_fd": config.udp_fd,
-                        "stop_fd": config.stop_fd,
-                        "mtu": config.mtu,
-                        "address": config.address,
-                        "batch": config.batch,
-                        "offloads": config.offloads,
-                        "ipv6": config.mtu6 > 0,
-                    },
-                ),
-                handle,
-            )
-        )
+        _check(lib.fp_new(ffi.new("struct fp_config *", _config(config)), handle))
         self._handle: Handle | None = handle[0]
+        self._headroom = bytes(lib.FP_HEADROOM if config.vxlan else 0)
 
     @property
     def _fp(self) -> Handle:
@@ -73,24 +58,14 @@ class FastPath:
             self._handle = None
 
     def set_routes(self, routes: Sequence[Route]) -> None:
-        """Insert or replace routes, all of one IP version at once. Raises OSError."""
-        self._change(lib.fp_set_route, lib.fp_set_route6, routes)
+        """Insert or replace routes, all at once. Raises OSError."""
+        array = ffi.new("struct fp_route[]", _routes(routes))
+        _check(lib.fp_set_routes(self._fp, array, len(routes)))
 
     def del_routes(self, routes: Sequence[Route]) -> None:
         """Remove routes by prefix and length. Raises OSError."""
-        self._change(lib.fp_del_route, lib.fp_del_route6, routes)
-
-    def _change(self, change4: Any, change6: Any, routes: Sequence[Route]) -> None:
-        ipv4 = [route[:4] for route in routes if route.version == 4]
-        ipv6 = [
-            (route.prefix >> 64, route.prefix & (1 << 64) - 1, *route[1:4])
-            for route in routes
-            if route.version == 6
-        ]
-        if ipv4:
-            _check(change4(self._fp, ffi.new("struct fp_route[]", ipv4), len(ipv4)))
-        if ipv6:
-            _check(change6(self._fp, ffi.new("struct fp_route6[]", ipv6), len(ipv6)))
+        array = ffi.new("struct fp_route[]", _routes(routes))
+        _check(lib.fp_del_routes(self._fp, array, len(routes)))
 
     def find(self, addresses: array[int], peers: array[int]) -> int:
         """Look up IPv4 addresses; how many have a peer. Both arrays are of 32-bit
@@ -104,7 +79,7 @@ class FastPath:
                 self._fp,
                 ffi.from_buffer("uint32_t[]", addresses),
                 len(addresses),
-                ffi.cast("struct fp_peer *", ffi.from_buffer("uint32_t[]", peers)),
+                ffi.cast("struct fp_found *", ffi.from_buffer("uint32_t[]", peers)),
             )
         )
 
@@ -153,11 +128,13 @@ class FastPath:
         """tx without system calls: bursts to the wire, frames to the TUN.
 
         `now` is nanoseconds of a clock that never goes back. For tests and fuzzers."""
-        data = bytearray(b"".join(frame.data for frame in frames))
+        room = self._headroom
+        data = bytearray(b"".join(room + frame.data for frame in frames))
         base = ffi.from_buffer("uint8_t[]", data)
         array = ffi.new("struct fp_frame[]", max(len(frames), 1))
         offset = 0
         for item, frame in zip(array, frames, strict=False):
+            offset += len(room)
             item.data, item.length = base + offset, len(frame.data)
             item.vnet = tuple(frame.vnet)
             offset += len(frame.data)
@@ -180,12 +157,68 @@ class FastPath:
         for item, burst in zip(array, bursts, strict=False):
             item.data, item.length = base + offset, len(burst.data)
             item.segment = burst.segment
-            item.address, item.port = burst.address, burst.port
+            item.peer = _peer(burst.address, burst.outer, burst.port)
             offset += len(burst.data)
             packets += max(1, -(-len(burst.data) // max(burst.segment, 1)))
-        out = _Output(max(packets, 1))
-        _check(lib.fp_unwrap(self._fp, array, len(bursts), out.pointer))
-        return out.frames()
+        out, done = _Output(max(packets, 1)), 0
+        frames: list[Frame] = []
+        while done < len(bursts):
+            left = len(bursts) - done
+            done += _check(lib.fp_unwrap(self._fp, array + done, left, out.pointer))
+            frames += out.frames()
+        return frames
+
+
+def _config(config: PathConfig) -> dict[str, Any]:
+    high6, low6 = _halves(config.address6)
+    vxlan = config.vxlan or Vxlan(0, 0)
+    return {
+        "tun_fd": config.tun_fd,
+        "udp_fd": config.udp_fd,
+        "udp6_fd": config.udp6_fd,
+        "flow_fds": config.flow_fds,
+        "flow6_fds": config.flow6_fds,
+        "flows": len(config.flow_fds),
+        "flows6": len(config.flow6_fds),
+        "stop_fd": config.stop_fd,
+        "mtu": config.mtu,
+        "mtu6": config.mtu6,
+        "address": config.address,
+        "high6": high6,
+        "low6": low6,
+        "batch": config.batch,
+        "offloads": config.offloads,
+        "peer_check": config.peer_check,
+        "vxlan": config.vxlan is not None,
+        "vni": vxlan.vni,
+        "mac": vxlan.mac,
+    }
+
+
+def _routes(routes: Sequence[Route]) -> list[dict[str, Any]]:
+    made = []
+    for route in routes:
+        high, low = _halves(route.prefix)
+        peer = _peer(route.address, route.outer, route.port, route.mac)
+        made.append(
+            {
+                "high": high,
+                "low": low,
+                "length": route.length,
+                "version": route.version,
+                "peer": peer,
+            }
+        )
+    return made
+
+
+def _peer(address: int, version: int, port: int, mac: int = 0) -> dict[str, int]:
+    high, low = _halves(address)
+    return {"high": high, "low": low, "mac": mac, "version": version, "port": port}
+
+
+def _halves(address: int) -> tuple[int, int]:
+    return address >> 64, address & (1 << 64) - 1
 
 
 class _Output:
@@ -206,8 +239,15 @@ class _Output:
 
     def bursts(self) -> list[Burst]:
         return [
-            Burst(bytes(ffi.buffer(b.data, b.length)), b.segment, b.address, b.port)
-            for b in self.pointer.bursts[0 : self.pointer.burst_count]
+            Burst(
+                data=bytes(ffi.buffer(burst.data, burst.length)),
+                segment=burst.segment,
+                address=burst.peer.high << 64 | burst.peer.low,
+                port=burst.peer.port,
+                outer=burst.peer.version,
+                flow=burst.flow,
+            )
+            for burst in self.pointer.bursts[0 : self.pointer.burst_count]
         ]
 
     def frames(self) -> list[Frame]:

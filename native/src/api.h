@@ -3,11 +3,12 @@
  *
  * Words: a frame is what the TUN gives or takes; a burst is bytes cut every `segment`
  * bytes into datagrams of one peer, the last perhaps shorter (what UDP_SEGMENT and
- * UDP_GRO speak). tx is TUN to wire, rx is wire to TUN. IPv4 addresses are numbers in
- * host order. Functions that return int give a count, or 0, or -errno.
+ * UDP_GRO speak). tx is TUN to wire, rx is wire to TUN. Addresses are numbers in host
+ * order, those of IPv6 in two halves; one that may be either has IPv4's in the low half.
+ * A MAC is a number of 48 bits. Functions that return int give a count, or 0, or -errno.
  *
  * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
- * fp_unwrap for rx), and one for the routes (fp_set_route and its like, fp_find); all
+ * fp_unwrap for rx), and one for the routes (fp_set_routes, fp_del_routes, fp_find); all
  * of these may run side by side.
  * fp_stop and fp_read_counters may be called by anyone at any time. */
 
@@ -18,9 +19,10 @@ enum fp_direction { FP_TX, FP_RX };
 enum fp_drop {
     FP_SHORT, FP_BAD_VERSION, FP_BAD_HEADER, FP_BAD_LENGTH, FP_BAD_CHECKSUM,
     FP_TTL_EXPIRED, FP_NO_ROUTE, FP_OVERSIZE, FP_SEND_FAILED, FP_WRITE_FAILED,
-    FP_BAD_OFFLOAD
+    FP_BAD_OFFLOAD, FP_UNKNOWN_PEER, FP_WRONG_SOURCE, FP_BAD_FLAGS, FP_WRONG_VNI,
+    FP_WRONG_MAC, FP_BAD_ETHERTYPE
 };
-#define FP_DROPS 11
+#define FP_DROPS 17
 
 /* What may be used; a bit goes when the kernel refuses it at run time. */
 enum fp_offload {
@@ -31,41 +33,57 @@ enum fp_offload {
     FP_GRO = 16       /* rx: the socket has UDP_GRO on */
 };
 
+/* Whose packets are taken from the wire: anybody's; those from an address that is a
+ * peer's; and then only if a packet's own source lies in that peer's subnets. */
+enum fp_peer_check { FP_CHECK_OFF, FP_CHECK_PEER, FP_CHECK_STRICT };
+
 #define FP_MAX_BATCH 1024 /* frames or datagrams a system call can move */
-#define FP_MAX_ANSWER 96  /* bytes of the longest ICMP error */
+#define FP_MAX_ANSWER 1280 /* bytes of the longest ICMP error */
 #define FP_MAX_PACKET 65535
+#define FP_MAX_FLOWS 16 /* sockets that send, of one IP version */
+#define FP_HEADROOM 22  /* bytes of VXLAN's header and the Ethernet header behind it */
 
 struct fp_config {
-    int32_t tun_fd, udp_fd; /* non-blocking; borrowed until fp_free */
-    int32_t stop_fd;        /* an eventfd; borrowed; readable once fp_stop was called */
-    uint32_t mtu;           /* of the overlay, bytes, 68 to 65507 */
-    uint32_t address;       /* the TUN's: the source of ICMP errors */
-    uint32_t batch;         /* 1 to FP_MAX_BATCH */
-    uint32_t offloads;      /* of enum fp_offload; merges and vnet go together */
-    uint32_t ipv6;          /* 0: IPv6 packets are dropped as FP_BAD_VERSION */
-};
-
-struct fp_route {
-    uint32_t prefix, length;   /* no host bits; 0 to 32 */
-    uint32_t address, port;    /* the peer's; port 1 to 65535 */
-};
-
-/* An IPv6 prefix, as the address's two halves; no host bits; length 0 to 128. The peer
- * is as in fp_route. */
-struct fp_route6 {
-    uint64_t high, low;
-    uint32_t length;
-    uint32_t address, port;
+    int32_t tun_fd;           /* this and all sockets: non-blocking; borrowed until fp_free */
+    int32_t udp_fd, udp6_fd;  /* receive; -1 for udp6_fd: there is none */
+    int32_t flow_fds[FP_MAX_FLOWS], flow6_fds[FP_MAX_FLOWS]; /* send, by inner flow */
+    uint32_t flows, flows6;   /* how many of them; 0: the socket that receives sends */
+    int32_t stop_fd;          /* an eventfd; borrowed; readable once fp_stop was called */
+    uint32_t mtu;             /* of IPv4 packets, bytes, 68 to 65507 less headers */
+    uint32_t mtu6;            /* of IPv6 packets; 0: they are dropped as FP_BAD_VERSION */
+    uint32_t address;         /* the TUN's: the source of ICMP errors */
+    uint64_t high6, low6;     /* the TUN's IPv6 address, likewise */
+    uint32_t batch;           /* 1 to FP_MAX_BATCH */
+    uint32_t offloads;        /* of enum fp_offload; merges and vnet go together */
+    uint32_t peer_check;      /* of enum fp_peer_check */
+    uint32_t vxlan;           /* 0: datagrams are packets, as flannel's udp has it */
+    uint32_t vni;
+    uint64_t mac;             /* ours */
 };
 
 struct fp_peer {
-    uint32_t address, port; /* port 0: there is none */
+    uint64_t high, low;     /* its address on the underlay */
+    uint64_t mac;           /* of VXLAN */
+    uint32_t version, port; /* of the address: 4 or 6; 1 to 65535 */
+};
+
+/* A prefix: no host bits; length 0 to 32, or of IPv6 to 128. An IPv4 prefix has a peer
+ * of IPv4. */
+struct fp_route {
+    uint64_t high, low;
+    uint32_t length, version; /* 4 or 6 */
+    struct fp_peer peer;
+};
+
+struct fp_found {
+    uint32_t address, port; /* the peer's; port 0: there is none */
 };
 
 struct fp_burst {
     uint8_t *data;
     uint32_t length, segment; /* bytes; 0 < segment unless length is 0 */
-    uint32_t address, port;   /* the peer's */
+    uint32_t flow;            /* tx: the place in flow_fds, or flow6_fds */
+    struct fp_peer peer;      /* tx: to whom; rx: from whom, without a MAC */
 };
 
 /* virtio_net_hdr (VIRTIO 1.2 section 5.1.6), in host order as the TUN gives it. */
@@ -111,18 +129,14 @@ void fp_free(struct fp *fp);
 
 /* Insert or replace `count` routes; of equal prefixes the last one wins. All become
  * visible to the pumps at once. -EINVAL (nothing changed) or -ENOMEM. */
-int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+int fp_set_routes(struct fp *fp, const struct fp_route *routes, uint32_t count);
 
 /* Remove routes by prefix and length; unknown ones are no error. -ENOMEM. */
-int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count);
+int fp_del_routes(struct fp *fp, const struct fp_route *routes, uint32_t count);
 
-/* The same for IPv6. */
-int fp_set_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count);
-int fp_del_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count);
-
-/* Look up many addresses as fp_wrap does: the peer of each. How many have one. */
+/* Look up many IPv4 addresses as fp_wrap does. How many have a peer. */
 int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
-            struct fp_peer *peers);
+            struct fp_found *found);
 
 /* Move packets now, up to `budget`, until there are none. Returns how many were read,
  * or -errno when a descriptor is dead (-EBADFD: the TUN device is gone). */
@@ -143,6 +157,7 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
 
 /* The pumps without their system calls. Frames are changed in place, and the results
  * point into them or into the arena: borrowed for as long as the caller keeps both.
+ * With VXLAN, FP_HEADROOM bytes before each frame are the path's to write, too.
  * `now` is nanoseconds of a clock that never goes back. Returns how many inputs were
  * consumed: fewer than `total` when the output has no room for the next; call again
  * with the rest once the output was used. `packets` and `bytes` are not counted: that is

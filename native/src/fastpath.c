@@ -24,22 +24,24 @@ enum {
 static void pump_plan(struct pump *pump, const struct fp_config *config,
                       enum fp_direction direction)
 {
-    uint32_t batch = config->batch;
-    pump->out.arena_size = TX_ARENA + batch * FP_MAX_ANSWER;
+    uint32_t batch = config->batch, room = config->vxlan ? FP_HEADROOM : 0;
+    uint32_t mtu = config->mtu > config->mtu6 ? config->mtu : config->mtu6;
+    pump->out.arena_size = TX_ARENA + batch * (config->mtu6 ? FP_MAX_ANSWER : MAX_ANSWER4);
     if (direction == FP_TX) {
-        size_t plain = (size_t)batch * (config->mtu + 1) + FP_MAX_PACKET + 1;
+        size_t plain = (size_t)batch * (room + mtu + 1) + FP_MAX_PACKET + 1 + room;
         bool vnet = config->offloads & FP_VNET;
         pump->buffer_size = vnet && batch > 1 ? TX_BYTES + FP_MAX_PACKET + 1 : plain;
         pump->message_count = batch > SEND_MESSAGES ? batch : SEND_MESSAGES;
         pump->out.capacity = batch;
         return;
     }
-    bool gro = config->offloads & FP_GRO;
-    /* Without GRO at least a cache line more than the MTU, so that longer ones show. */
-    pump->slot_size = gro ? GRO_SLOT : (config->mtu / 64 + 2) * 64;
-    pump->message_count = gro && batch > GRO_SLOTS ? GRO_SLOTS : batch;
+    /* A kernel's VXLAN device may hand over superpackets, GRO or not. */
+    bool large = config->offloads & FP_GRO || config->vxlan;
+    /* Else at least a cache line more than the MTU, so that longer ones show. */
+    pump->slot_size = large ? GRO_SLOT : (mtu / 64 + 2) * 64;
+    pump->message_count = large && batch > GRO_SLOTS ? GRO_SLOTS : batch;
     pump->buffer_size = pump->message_count * pump->slot_size;
-    pump->out.capacity = pump->message_count * (gro ? GRO_DATAGRAMS : 1);
+    pump->out.capacity = pump->message_count * (large ? GRO_DATAGRAMS : 1);
 }
 
 /* `memory` is where the packets go. */
@@ -100,13 +102,20 @@ static int packet_memory(struct fp *fp)
     return error;
 }
 
+static bool valid(const struct fp_config *config)
+{
+    uint32_t most = config->vxlan ? 65507 - FP_HEADROOM : 65507;
+    bool merges = config->offloads & (FP_MERGE_TCP | FP_MERGE_UDP);
+    return config->batch >= 1 && config->batch <= FP_MAX_BATCH && config->mtu >= 68 &&
+           config->mtu <= most && config->mtu6 <= most && !(config->mac >> 48) &&
+           !(config->vni >> 24) && config->peer_check <= FP_CHECK_STRICT &&
+           config->flows <= FP_MAX_FLOWS && config->flows6 <= FP_MAX_FLOWS &&
+           (!merges || config->offloads & FP_VNET);
+}
+
 int fp_new(const struct fp_config *config, struct fp **result)
 {
-    if (config->batch < 1 || config->batch > FP_MAX_BATCH || config->mtu < 68 ||
-        config->mtu > 65507 ||
-        (config->offloads & (FP_MERGE_TCP | FP_MERGE_UDP) &&
-         !(config->offloads & FP_VNET)))
-        return -EINVAL;
+    if (!valid(config)) return -EINVAL;
     struct fp *fp = calloc(1, sizeof *fp);
     if (!fp) return -ENOMEM;
     fp->config = *config;

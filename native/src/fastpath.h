@@ -74,6 +74,12 @@ static inline void store32(uint8_t *p, uint32_t value)
     store16(p + 2, (uint16_t)value);
 }
 
+static inline void store64(uint8_t *p, uint64_t value)
+{
+    store32(p, (uint32_t)(value >> 32));
+    store32(p + 4, (uint32_t)value);
+}
+
 /* Check a header, of IPv6 only where `ipv6` allows that. -1 if it is sound, else the
  * fp_drop that says why not. */
 int ip_parse(const uint8_t *packet, uint32_t length, bool ipv6, struct ip *ip);
@@ -84,12 +90,37 @@ void ip_take_hop(uint8_t *packet, const struct ip *ip);
 /* Put the packet's length into its header, and IPv4's checksum. */
 void ip_put_total(uint8_t *packet, uint32_t header_length, uint32_t total);
 
+/* A number that all packets of a flow share, and others seldom: of addresses, protocol
+ * and, where there are some, ports. */
+uint32_t ip_flow(const uint8_t *packet, const struct ip *ip);
+
 /* The sum of the pseudo-header of a TCP or UDP packet (RFC 9293 section 3.1, RFC 8200
  * section 8.1). */
 uint32_t pseudo_sum(const uint8_t *packet, uint8_t protocol, uint32_t l4_length);
 
 enum { TCP = 6, UDP = 17 };
 enum { TCP_FIN = 1, TCP_PSH = 8, TCP_ACK = 16, TCP_ECE = 64, TCP_CWR = 128 };
+
+/* Where the checksum lies behind the IP header, in a TCP or UDP packet that is no
+ * fragment and long enough to have it; else 0. */
+uint32_t l4_checksum_offset(const struct ip *ip);
+
+/* Does the checksum of such a packet hold no more than the pseudo-header's sum, left for
+ * hardware to finish? */
+bool is_partial(const uint8_t *packet, const struct ip *ip);
+
+/* Is it right? */
+bool l4_sound(const uint8_t *packet, const struct ip *ip);
+
+/* ---- vxlan.c: VXLAN's header, and the Ethernet header behind it ---------------------- */
+
+enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd };
+
+/* Write FP_HEADROOM bytes: to `mac`, from us, around a packet of that IP version. */
+void vxlan_put(uint8_t *out, const struct fp_config *own, uint64_t mac, uint8_t version);
+
+/* Is this datagram for us? -1, or the fp_drop that says why not. */
+int vxlan_check(const struct fp_config *own, const uint8_t *datagram, uint32_t length);
 
 /* ---- split.c: superpackets cut into packets ---------------------------------------- */
 
@@ -107,11 +138,11 @@ int split_plan(const struct fp_frame *frame, const struct ip *ip, struct cut *cu
 /* Finish the checksum that the kernel left partial, in place. */
 void finish_checksum(const struct fp_frame *frame, const struct ip *ip);
 
-/* Write the packets end to end; `out` has room for split_size. Each but the last is
- * headers + segment bytes long. */
-uint32_t split_size(const struct cut *cut, const struct ip *ip);
+/* Write the packets end to end, each behind a copy of `prefix`; `out` has room for
+ * split_size. Each but the last is prefix + headers + segment bytes long. */
+uint32_t split_size(const struct cut *cut, const struct ip *ip, uint32_t prefix_length);
 void split(uint8_t *out, const uint8_t *packet, const struct ip *ip,
-           const struct cut *cut);
+           const struct cut *cut, const uint8_t *prefix, uint32_t prefix_length);
 
 /* ---- merge.c: packets joined to superpackets ---------------------------------------- */
 
@@ -127,33 +158,30 @@ struct run {
 /* Try to append a checked packet to the run, whose frame is the output's last; true if
  * that has grown by it. If not, the run is finished, and if the packet could begin one,
  * *run describes it for the frame to come. The packet lies behind the frame in the same
- * memory. `merges` says which protocols may. */
+ * memory. `merges` says which protocols may; `partial`, that its checksum is as
+ * is_partial() has it. */
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ip *ip, uint32_t merges);
+                  const struct ip *ip, uint32_t merges, bool partial);
 
 /* End the run: make its frame fit to be written. */
 void merge_finish(struct run *run, struct fp_frame *frame);
 
-/* ---- icmp.c: destination unreachable ------------------------------------------- */
+/* ---- icmp.c: errors of ICMP and ICMPv6 --------------------------------------------- */
 
-enum { NET_UNREACHABLE = 0, FRAGMENTATION_NEEDED = 4 };
+enum icmp_error { NO_ROUTE_THERE, TOO_BIG };
 
-/* May this packet be answered with that error? (RFC 1812 section 4.3.2.7) */
-bool icmp_answerable(const uint8_t *packet, const struct ip *ip, uint8_t code);
+/* May this packet be answered with that error? (RFC 1812 section 4.3.2.7, RFC 4443
+ * section 2.4) */
+bool icmp_answerable(const uint8_t *packet, const struct ip *ip, enum icmp_error error);
 
 /* Write the answer to `offender`; `out` has room for FP_MAX_ANSWER. Its length. */
-uint32_t icmp_unreachable(uint8_t *out, const uint8_t *offender, const struct ip *ip,
-                          uint32_t source, uint8_t code, uint16_t mtu);
+uint32_t icmp_answer(uint8_t *out, const uint8_t *offender, const struct ip *ip,
+                     const struct fp_config *own, enum icmp_error error);
 
 /* Take one from the budget of errors; `due` is the limiter's whole state. */
 bool icmp_allow(uint64_t *due, uint64_t now);
 
 /* ---- routes.c, table.c: longest-prefix match -------------------------------------- */
-
-struct peer {
-    uint32_t address;
-    uint16_t port;
-};
 
 struct routes;       /* the published, immutable table */
 struct route_writer; /* the list it is built from, and the tables not yet freed */
@@ -161,6 +189,13 @@ struct route_writer; /* the list it is built from, and the tables not yet freed 
 void routes_free(struct routes *routes); /* out of sight; or NULL */
 struct route_writer *route_writer_new(void);
 void route_writer_free(struct route_writer *writer);
+
+/* The peer for an address; false if there is none. Of IPv4, `high` is not looked at. */
+bool routes_find(const struct routes *routes, uint8_t version, uint64_t high,
+                 uint64_t low, struct fp_peer *peer);
+
+/* Is there a route to a peer with that address on the underlay? */
+bool routes_has_peer(const struct routes *routes, const struct fp_peer *peer);
 
 /* ---- fastpath.c: one handle ----------------------------------------------------- */
 
@@ -188,7 +223,7 @@ struct pump { /* one direction's own memory */
     uint32_t message_count;
     struct mmsghdr *messages;
     struct iovec *iovecs;
-    struct sockaddr_in *addresses;
+    struct sockaddr_in6 *addresses; /* or IPv4's in the same room */
     union control *controls;
     uint32_t *segments; /* of each message */
     struct fp_frame *frames;
@@ -219,8 +254,23 @@ static inline void routes_leave(struct pump *pump)
     atomic_fetch_add_explicit(&pump->section, 1, memory_order_release);
 }
 
-/* The peer for an address, or NULL. Borrowed until routes_leave. */
-const struct peer *routes_find(const struct routes *routes, uint32_t address);
-const struct peer *routes_find6(const struct routes *routes, uint64_t high, uint64_t low);
+/* Bytes in front of each packet in a datagram. */
+static inline uint32_t headroom(const struct fp *fp)
+{
+    return fp->config.vxlan ? FP_HEADROOM : 0;
+}
+
+enum { MAX_ANSWER4 = 96 }; /* bytes of the longest error of ICMP */
+
+/* Bytes that a packet of that IP version may have; 0: there are none. */
+static inline uint32_t mtu_of(const struct fp *fp, uint8_t version)
+{
+    return version == 6 ? fp->config.mtu6 : fp->config.mtu;
+}
+
+static inline uint32_t largest_mtu(const struct fp *fp)
+{
+    return fp->config.mtu > fp->config.mtu6 ? fp->config.mtu : fp->config.mtu6;
+}
 
 #endif

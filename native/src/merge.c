@@ -13,14 +13,7 @@
 
 enum { DONT_FRAGMENT = 0x4000, MAX_DATAGRAMS = 64 };
 
-static bool l4_sound(const uint8_t *packet, const struct ip *ip)
-{
-    uint32_t length = ip->total - ip->length;
-    return checksum_add(pseudo_sum(packet, ip->protocol, length),
-                        checksum_sum(packet + ip->length, length)) == 0xffff;
-}
-
-/* Could this packet be one of a run? Then its headers' length, else 0. */
+/* Could this packet be one of a run, but for its checksum? Its headers' length, else 0. */
 static uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t merges)
 {
     const uint8_t *l4 = packet + ip->length;
@@ -40,8 +33,7 @@ static uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t m
     } else {
         return 0;
     }
-    if (headers >= ip->total || !l4_sound(packet, ip)) return 0;
-    return headers;
+    return headers < ip->total ? headers : 0;
 }
 
 /* All of the IP header that a cut does not change, but for IPv4's identification. */
@@ -114,9 +106,10 @@ void merge_finish(struct run *run, struct fp_frame *frame)
 }
 
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ip *ip, uint32_t merges)
+                  const struct ip *ip, uint32_t merges, bool partial)
 {
     uint32_t headers = mergeable(packet, ip, merges);
+    if (headers && !partial && !l4_sound(packet, ip)) headers = 0;
     uint32_t payload = ip->total - headers;
     uint32_t flags = ip->length + 13; /* where TCP's are */
     bool push = ip->protocol == TCP && headers && packet[flags] & TCP_PSH;

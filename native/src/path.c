@@ -1,31 +1,34 @@
 /* What happens to a packet, without system calls. The twin is dataplane/purepath.py.
  *
  * tx: check the header, find the peer, take a hop, cut a superpacket, wrap. flannel's udp
- * backend has no header of its own, so a wrapped packet lies where it was read or cut,
- * and neighbours of one size to one peer are one burst already.
- * rx: check the header, take a hop, join to the packet before if both are of one run.
+ * backend has no header of its own, so a wrapped packet lies where it was read or cut;
+ * VXLAN's is put into the room in front of it, and takes no hop. Either way neighbours of
+ * one size to one peer are one burst already.
+ * rx: check the sender, unwrap, check the header, take a hop, join to the packet before
+ * if both are of one run.
  *
  * The order of the checks decides which drop is counted, and what an ICMP error quotes:
  * routes come before the hop, so the quote carries the TTL as it came (U10). */
 #include "fastpath.h"
 
 #include <errno.h>
+#include <string.h>
 
-enum { DONT_FRAGMENT = 0x4000 };
+enum { DONT_FRAGMENT = 0x4000, MAX_UDP_SEGMENTS = 128 };
+
+/* ---- tx ------------------------------------------------------------------------------ */
 
 static void answer(struct fp *fp, const uint8_t *packet, const struct ip *ip,
-                   uint8_t code, uint64_t now, struct fp_output *out)
+                   enum icmp_error error, uint64_t now, struct fp_output *out)
 {
     struct counters *counters = &fp->pumps[FP_TX].counters;
-    if (ip->version == 6) return; /* the drop is counted; nobody is told */
-    if (!icmp_answerable(packet, ip, code)) return;
+    if (!icmp_answerable(packet, ip, error)) return;
     if (!icmp_allow(&fp->icmp_due, now)) {
         count(&counters->answers_limited, 1);
         return;
     }
     uint8_t *data = out->arena + out->arena_used;
-    uint16_t mtu = code == FRAGMENTATION_NEEDED ? (uint16_t)fp->config.mtu : 0;
-    uint32_t length = icmp_unreachable(data, packet, ip, fp->config.address, code, mtu);
+    uint32_t length = icmp_answer(data, packet, ip, &fp->config, error);
     out->arena_used += length;
     out->frames[out->frame_count++] = (struct fp_frame){data, length, {0}};
     count(&counters->answers, 1);
@@ -39,8 +42,8 @@ static void append(struct fp_output *out, struct fp_burst burst)
         struct fp_burst *last = &out->bursts[out->burst_count - 1];
         uint32_t first = burst.length < burst.segment ? burst.length : burst.segment;
         bool continues = last->data + last->length == burst.data &&
-                         last->length % last->segment == 0 &&
-                         last->address == burst.address && last->port == burst.port;
+                         last->length % last->segment == 0 && last->flow == burst.flow &&
+                         memcmp(&last->peer, &burst.peer, sizeof burst.peer) == 0;
         /* Of several packets all but the last must have the run's own size. */
         bool alike = burst.segment == last->segment ||
                      (burst.length == first && first < last->segment);
@@ -59,33 +62,56 @@ static bool has_room(const struct fp_output *out, uint32_t bytes)
            out->arena_size - out->arena_used >= bytes;
 }
 
-static void wrap_packet(struct fp_output *out, const struct fp_frame *frame,
-                        const struct ip *ip, const struct peer *peer)
+/* The socket that sends a flow's packets is always the same: so they stay in order. */
+static uint32_t flow_of(const struct fp *fp, const uint8_t *packet, const struct ip *ip,
+                        const struct fp_peer *peer)
 {
+    uint32_t flows = peer->version == 6 ? fp->config.flows6 : fp->config.flows;
+    return flows > 1 ? ip_flow(packet, ip) % flows : 0;
+}
+
+static void wrap_packet(const struct fp *fp, struct fp_output *out,
+                        const struct fp_frame *frame, const struct ip *ip,
+                        const struct fp_peer *peer)
+{
+    uint32_t room = headroom(fp), length = room + ip->total;
+    uint8_t *data = frame->data - room;
     if (frame->vnet.flags & FP_VNET_NEEDS_CSUM) finish_checksum(frame, ip);
+    if (room) vxlan_put(data, &fp->config, peer->mac, ip->version);
     append(out, (struct fp_burst){
-        frame->data, ip->total, ip->total, peer->address, peer->port,
+        data, length, length, flow_of(fp, frame->data, ip, peer), *peer,
     });
 }
 
-static void wrap_superpacket(struct fp_output *out, const struct fp_frame *frame,
-                             const struct ip *ip, const struct cut *cut,
-                             const struct peer *peer)
+static void wrap_superpacket(const struct fp *fp, struct fp_output *out,
+                             const struct fp_frame *frame, const struct ip *ip,
+                             const struct cut *cut, const struct fp_peer *peer)
 {
     uint8_t *data = out->arena + out->arena_used;
-    uint32_t size = split_size(cut, ip);
-    split(data, frame->data, ip, cut);
+    uint8_t prefix[FP_HEADROOM];
+    uint32_t room = headroom(fp), size = split_size(cut, ip, room);
+    if (room) vxlan_put(prefix, &fp->config, peer->mac, ip->version);
+    split(data, frame->data, ip, cut, prefix, room);
     out->arena_used += size;
     append(out, (struct fp_burst){
-        data, size, cut->headers + cut->segment, peer->address, peer->port,
+        data, size, room + cut->headers + cut->segment,
+        flow_of(fp, frame->data, ip, peer), *peer,
     });
 }
 
-static const struct peer *find_peer(const struct routes *routes, const uint8_t *packet,
-                                    const struct ip *ip)
+/* The peer that has the packet's destination; or its source. */
+static bool find_destination(const struct routes *routes, const uint8_t *packet,
+                             const struct ip *ip, struct fp_peer *peer)
 {
-    return ip->version == 6 ? routes_find6(routes, load64(packet + 24), load64(packet + 32))
-                            : routes_find(routes, ip->destination);
+    if (ip->version == 4) return routes_find(routes, 4, 0, ip->destination, peer);
+    return routes_find(routes, 6, load64(packet + 24), load64(packet + 32), peer);
+}
+
+static bool find_source(const struct routes *routes, const uint8_t *packet,
+                        const struct ip *ip, struct fp_peer *peer)
+{
+    if (ip->version == 4) return routes_find(routes, 4, 0, ip->source, peer);
+    return routes_find(routes, 6, load64(packet + 8), load64(packet + 16), peer);
 }
 
 /* False if there is no room for the results; nothing was done then. */
@@ -93,43 +119,45 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
                      const struct fp_frame *frame, uint64_t now, struct fp_output *out)
 {
     _Atomic uint64_t *drops = fp->pumps[FP_TX].counters.drops;
+    bool takes_hop = !fp->config.vxlan;
     struct ip ip;
     struct cut cut;
-    int reason = ip_parse(frame->data, frame->length, fp->config.ipv6, &ip);
+    struct fp_peer peer;
+    int reason = ip_parse(frame->data, frame->length, fp->config.mtu6, &ip);
     if (reason < 0) reason = split_plan(frame, &ip, &cut);
     if (reason >= 0) {
         count(&drops[reason], 1);
         return true;
     }
-    uint32_t copied = cut.packets > 1 ? split_size(&cut, &ip) : 0;
-    if (!has_room(out, copied > FP_MAX_ANSWER ? copied : FP_MAX_ANSWER)) {
+    uint32_t copied = cut.packets > 1 ? split_size(&cut, &ip, headroom(fp)) : 0;
+    uint32_t answered = ip.version == 6 ? FP_MAX_ANSWER : MAX_ANSWER4;
+    if (!has_room(out, copied > answered ? copied : answered)) {
         /* A cut so fine that it would fill the whole arena is no cut we know. */
         if (out->burst_count || out->frame_count) return false;
         count(&drops[FP_BAD_OFFLOAD], cut.packets);
         return true;
     }
-    const struct peer *peer = find_peer(routes, frame->data, &ip);
-    if (!peer) {
+    if (!find_destination(routes, frame->data, &ip, &peer)) {
         count(&drops[FP_NO_ROUTE], cut.packets);
-        answer(fp, frame->data, &ip, NET_UNREACHABLE, now, out);
+        answer(fp, frame->data, &ip, NO_ROUTE_THERE, now, out);
         return true;
     }
-    if (ip.ttl <= 1) {
+    if (takes_hop && ip.ttl <= 1) {
         count(&drops[FP_TTL_EXPIRED], cut.packets);
         return true;
     }
     uint32_t longest = cut.packets > 1 ? cut.headers + cut.segment : ip.total;
-    if (longest > fp->config.mtu) {
+    if (longest > mtu_of(fp, ip.version)) {
         count(&drops[FP_OVERSIZE], cut.packets);
-        if (ip.fragment & DONT_FRAGMENT)
-            answer(fp, frame->data, &ip, FRAGMENTATION_NEEDED, now, out);
+        if (ip.fragment & DONT_FRAGMENT || ip.version == 6)
+            answer(fp, frame->data, &ip, TOO_BIG, now, out);
         return true;
     }
-    ip_take_hop(frame->data, &ip);
+    if (takes_hop) ip_take_hop(frame->data, &ip);
     if (cut.packets > 1)
-        wrap_superpacket(out, frame, &ip, &cut, peer);
+        wrap_superpacket(fp, out, frame, &ip, &cut, &peer);
     else
-        wrap_packet(out, frame, &ip, peer);
+        wrap_packet(fp, out, frame, &ip, &peer);
     return true;
 }
 
@@ -150,26 +178,100 @@ int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64
     return (int)done;
 }
 
-static void unwrap_one(struct fp *fp, uint8_t *datagram, uint32_t length,
-                       struct run *run, struct fp_output *out)
-{
-    _Atomic uint64_t *drops = fp->pumps[FP_RX].counters.drops;
-    uint32_t merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP);
+/* ---- rx ------------------------------------------------------------------------------ */
+
+struct unwrapping { /* what the datagrams of a call share */
+    struct fp *fp;
+    const struct routes *routes;
+    _Atomic uint64_t *drops;
+    uint32_t merges;
+    struct run run;
+    struct fp_output *out;
+};
+
+struct inner { /* what was found in a datagram */
+    uint8_t *packet;
+    uint32_t length; /* bytes behind the datagram's headers, padding among them */
     struct ip ip;
-    if (length > fp->config.mtu) { /* the pump may not have received the rest */
-        count(&drops[FP_OVERSIZE], 1);
-        return;
+};
+
+/* Look behind the headers of a datagram from that peer, at its packet's own. -1 if all
+ * are sound, else the fp_drop that says why not. */
+static int open_datagram(const struct unwrapping *it, uint8_t *datagram, uint32_t length,
+                         struct inner *inner)
+{
+    const struct fp_config *config = &it->fp->config;
+    uint32_t room = headroom(it->fp);
+    if (room) {
+        int reason = vxlan_check(config, datagram, length);
+        if (reason >= 0) return reason;
     }
-    int reason = ip_parse(datagram, length, fp->config.ipv6, &ip);
-    if (reason < 0 && ip.ttl <= 1) reason = FP_TTL_EXPIRED;
+    inner->packet = datagram + room;
+    inner->length = length - room;
+    return -1;
+}
+
+static int check_packet(const struct unwrapping *it, struct inner *inner,
+                        const struct fp_peer *from)
+{
+    const struct fp_config *config = &it->fp->config;
+    const uint8_t *packet = inner->packet;
+    struct ip *ip = &inner->ip;
+    int reason = ip_parse(packet, inner->length, config->mtu6, ip);
+    if (reason >= 0) return reason;
+    if (config->vxlan && load16(packet - 2) != (ip->version == 6 ? ETHERTYPE_IPV6
+                                                                  : ETHERTYPE_IPV4))
+        return FP_BAD_ETHERTYPE;
+    if (!config->vxlan && ip->ttl <= 1) return FP_TTL_EXPIRED;
+    if (config->peer_check < FP_CHECK_STRICT) return -1;
+    struct fp_peer owner;
+    bool owned = find_source(it->routes, packet, ip, &owner) &&
+                 owner.version == from->version && owner.high == from->high &&
+                 owner.low == from->low;
+    return owned ? -1 : FP_WRONG_SOURCE;
+}
+
+static void add_frame(struct unwrapping *it, uint8_t *data, uint32_t length,
+                      struct fp_vnet vnet)
+{
+    it->out->frames[it->out->frame_count++] = (struct fp_frame){data, length, vnet};
+}
+
+static struct fp_frame *last_frame(struct fp_output *out)
+{
+    return out->frame_count ? &out->frames[out->frame_count - 1] : NULL;
+}
+
+static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length,
+                       const struct fp_peer *from)
+{
+    struct inner inner;
+    const struct ip *ip = &inner.ip;
+    int reason = open_datagram(it, datagram, length, &inner);
+    /* The pump may not have received the rest of what is too long. */
+    if (reason < 0 && inner.length > largest_mtu(it->fp)) reason = FP_OVERSIZE;
+    if (reason < 0) reason = check_packet(it, &inner, from);
+    if (reason < 0 && inner.length > mtu_of(it->fp, ip->version)) reason = FP_OVERSIZE;
     if (reason >= 0) {
-        count(&drops[reason], 1);
+        count(&it->drops[reason], 1);
         return;
     }
-    ip_take_hop(datagram, &ip);
-    struct fp_frame *last = out->frame_count ? &out->frames[out->frame_count - 1] : NULL;
-    if (merges && merge_append(run, last, datagram, &ip, merges)) return;
-    out->frames[out->frame_count++] = (struct fp_frame){datagram, ip.total, {0}};
+    bool vxlan = it->fp->config.vxlan, partial = vxlan && is_partial(inner.packet, ip);
+    if (!vxlan) ip_take_hop(inner.packet, ip);
+    struct fp_frame *last = last_frame(it->out);
+    if (it->merges && merge_append(&it->run, last, inner.packet, ip, it->merges, partial))
+        return;
+    struct fp_frame frame = {inner.packet, ip->total, {0}};
+    if (partial) {
+        frame.vnet = (struct fp_vnet){
+            .flags = FP_VNET_NEEDS_CSUM,
+            .checksum_start = (uint16_t)ip->length,
+            .checksum_offset = (uint16_t)l4_checksum_offset(ip),
+        };
+        if (!(it->fp->config.offloads & FP_VNET)) finish_checksum(&frame, ip);
+    }
+    add_frame(it, frame.data, frame.length,
+              it->fp->config.offloads & FP_VNET ? frame.vnet : (struct fp_vnet){0});
 }
 
 static uint32_t datagrams_in(const struct fp_burst *burst)
@@ -178,29 +280,143 @@ static uint32_t datagrams_in(const struct fp_burst *burst)
     return burst->length / burst->segment + (burst->length % burst->segment != 0);
 }
 
+/* ---- rx: superpackets of kernel peers --------------------------------------------------
+ *
+ * Between containers of one machine nothing is cut and no checksum is made for the wire:
+ * a kernel's VXLAN device hands over a whole superpacket as one datagram, its inner
+ * checksum partial, and UDP_GRO tells the inner segment size. What tells it from a burst
+ * of datagrams is that its packet's own length accounts for all of it. */
+
+static bool is_superpacket(const struct fp *fp, const struct fp_burst *burst)
+{
+    if (!fp->config.vxlan || burst->length < FP_HEADROOM + 20) return false;
+    const uint8_t *packet = burst->data + FP_HEADROOM;
+    bool v6 = packet[0] >> 4 == 6;
+    uint32_t total = v6 ? IPV6_HEADER + load16(packet + 4) : load16(packet + 2);
+    if (total + FP_HEADROOM != burst->length) return false;
+    return burst->segment < burst->length || total > mtu_of(fp, v6 ? 6 : 4);
+}
+
+/* How it is to be cut, its headers checked before. -1, or the fp_drop that says why it
+ * cannot be. */
+static int plan_superpacket(const struct unwrapping *it, const struct fp_burst *burst,
+                            const struct inner *inner, struct fp_frame *frame,
+                            struct cut *cut)
+{
+    const struct ip *ip = &inner->ip;
+    bool tcp = ip->protocol == TCP, told = burst->segment < burst->length;
+    uint32_t offset = l4_checksum_offset(ip), mtu = mtu_of(it->fp, ip->version);
+    /* Without UDP_GRO nobody tells the size. TCP may be cut anywhere, UDP not. */
+    if (!offset || (!told && !tcp)) return FP_OVERSIZE;
+    uint32_t headers = ip->length + (tcp ? (inner->packet[ip->length + 12] >> 4) * 4u : 8);
+    bool lies = !tcp && load16(inner->packet + ip->length + 4) != ip->total - ip->length;
+    if (headers >= mtu || headers >= ip->total || lies) return FP_BAD_OFFLOAD;
+    *frame = (struct fp_frame){inner->packet, ip->total, {
+        .flags = FP_VNET_NEEDS_CSUM,
+        .gso_type = !tcp ? FP_VNET_UDP : ip->version == 6 ? FP_VNET_TCPV6 : FP_VNET_TCPV4,
+        .header_length = (uint16_t)headers,
+        .segment = (uint16_t)(told ? burst->segment : mtu - headers),
+        .checksum_start = (uint16_t)ip->length,
+        .checksum_offset = (uint16_t)offset,
+    }};
+    int reason = split_plan(frame, ip, cut);
+    if (reason >= 0) return reason;
+    if (!tcp && cut->packets > MAX_UDP_SEGMENTS) return FP_BAD_OFFLOAD;
+    if (cut->headers + cut->segment > mtu && ip->total > mtu) return FP_OVERSIZE;
+    return is_partial(inner->packet, ip) || l4_sound(inner->packet, ip) ? -1
+                                                                         : FP_BAD_CHECKSUM;
+}
+
+/* To the TUN as packets: it takes no superpackets. False if there is no room. */
+static bool add_apart(struct unwrapping *it, const struct fp_frame *frame,
+                      const struct ip *ip, const struct cut *cut)
+{
+    struct fp_output *out = it->out;
+    uint32_t size = split_size(cut, ip, 0), full = cut->headers + cut->segment;
+    if (out->arena_size - out->arena_used < size ||
+        out->capacity - out->frame_count < cut->packets)
+        return false;
+    uint8_t *data = out->arena + out->arena_used;
+    split(data, frame->data, ip, cut, NULL, 0);
+    out->arena_used += size;
+    for (uint32_t at = 0; at < size; at += full) {
+        uint32_t left = size - at;
+        add_frame(it, data + at, left < full ? left : full, (struct fp_vnet){0});
+    }
+    return true;
+}
+
+/* False if there is no room for the results; nothing was done then. */
+static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *burst)
+{
+    struct inner inner;
+    struct fp_frame frame;
+    struct cut cut = {.packets = 1};
+    const struct ip *ip = &inner.ip;
+    int reason = open_datagram(it, burst->data, burst->length, &inner);
+    if (reason < 0) reason = check_packet(it, &inner, &burst->peer);
+    if (reason < 0) reason = plan_superpacket(it, burst, &inner, &frame, &cut);
+    if (reason < 0 && cut.packets == 1) {
+        unwrap_one(it, burst->data, burst->length, &burst->peer);
+        return true;
+    }
+    if (it->out->frame_count) merge_finish(&it->run, last_frame(it->out));
+    if (reason < 0 && it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP)) {
+        store16(frame.data + ip->length + frame.vnet.checksum_offset,
+                (uint16_t)pseudo_sum(frame.data, ip->protocol, ip->total - ip->length));
+        add_frame(it, frame.data, frame.length, frame.vnet);
+        return true;
+    }
+    if (reason < 0) {
+        if (add_apart(it, &frame, ip, &cut)) return true;
+        if (it->out->frame_count) return false;
+        reason = FP_BAD_OFFLOAD; /* so fine a cut is none we know */
+    }
+    count(&it->drops[reason], cut.packets);
+    return true;
+}
+
+/* False if there is no room for the results; nothing was done then. */
+static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
+{
+    uint32_t datagrams = datagrams_in(burst), free = it->out->capacity - it->out->frame_count;
+    bool superpacket = is_superpacket(it->fp, burst);
+    if (free < (superpacket ? 1 : datagrams)) {
+        if (it->out->frame_count) return false;
+        /* More than the kernel ever joins: its segment size is not to be trusted. */
+        count(&it->drops[FP_BAD_OFFLOAD], datagrams);
+        return true;
+    }
+    if (it->fp->config.peer_check && !routes_has_peer(it->routes, &burst->peer)) {
+        count(&it->drops[FP_UNKNOWN_PEER], superpacket ? 1 : datagrams);
+        return true;
+    }
+    if (superpacket) return unwrap_superpacket(it, burst);
+    uint32_t offset = 0;
+    do {
+        uint32_t rest = burst->length - offset;
+        uint32_t length = rest < burst->segment ? rest : burst->segment;
+        unwrap_one(it, burst->data + offset, length, &burst->peer);
+        offset += length;
+    } while (offset < burst->length);
+    return true;
+}
+
 int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
               struct fp_output *out)
 {
-    struct run run = {0};
+    struct pump *pump = &fp->pumps[FP_RX];
+    struct unwrapping it = {
+        .fp = fp,
+        .routes = routes_enter(fp, pump),
+        .drops = pump->counters.drops,
+        .merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP),
+        .out = out,
+    };
     uint32_t done = 0;
     reset(out);
-    for (; done < total; done++) {
-        const struct fp_burst *burst = &bursts[done];
-        uint32_t offset = 0;
-        uint32_t datagrams = datagrams_in(burst);
-        if (out->capacity - out->frame_count < datagrams) {
-            if (out->frame_count) break;
-            /* More than the kernel ever joins: its segment size is not to be trusted. */
-            count(&fp->pumps[FP_RX].counters.drops[FP_BAD_OFFLOAD], datagrams);
-            continue;
-        }
-        do {
-            uint32_t rest = burst->length - offset;
-            uint32_t length = rest < burst->segment ? rest : burst->segment;
-            unwrap_one(fp, burst->data + offset, length, &run, out);
-            offset += length;
-        } while (offset < burst->length);
-    }
-    if (out->frame_count) merge_finish(&run, &out->frames[out->frame_count - 1]);
+    while (done < total && unwrap_burst(&it, &bursts[done])) done++;
+    routes_leave(pump);
+    if (out->frame_count) merge_finish(&it.run, last_frame(out));
     return (int)done;
 }

@@ -1,6 +1,6 @@
-/* The routes: a list that changes, and the table (table.c) that is published.
+/* The routes: lists that change, and the table (table.c) that is published.
  *
- * The writer keeps the routes as sorted lists, builds a new table from it for each
+ * The writer keeps the routes as sorted lists, builds a new table from them for each
  * change (many routes are one change), and publishes it by one pointer store. The old
  * table is freed when no pump can still look at it: each pump makes its section counter
  * odd while it may, so a table retired when a counter was even, or has moved on since,
@@ -55,15 +55,15 @@ static void publish(struct fp *fp, struct routes *routes)
     reclaim(fp);
 }
 
-/* Replace a list by `fresh` (owned from here on) and publish it. 0 or -ENOMEM. */
-static int replace(struct fp *fp, enum family family, struct list fresh)
+/* Replace the lists by `fresh` (owned from here on) and publish them. 0 or -ENOMEM. */
+static int replace(struct fp *fp, const struct list fresh[FAMILIES])
 {
-    struct route_writer *writer = fp->writer;
-    struct list old = writer->lists[family];
-    writer->lists[family] = fresh;
-    struct routes *routes = routes_build(writer->lists);
-    if (!routes) writer->lists[family] = old;
-    free(routes ? old.routes : fresh.routes);
+    struct list *lists = fp->writer->lists;
+    struct routes *routes = routes_build(fresh);
+    for (int i = 0; i < FAMILIES; i++) {
+        free(routes ? lists[i].routes : fresh[i].routes);
+        if (routes) lists[i] = fresh[i];
+    }
     if (!routes) return -ENOMEM;
     publish(fp, routes);
     return 0;
@@ -71,144 +71,139 @@ static int replace(struct fp *fp, enum family family, struct list fresh)
 
 /* ---- the lists -------------------------------------------------------------------- */
 
-static int order(const struct fp_route6 *a, const struct fp_route6 *b)
+static int order(const struct fp_route *a, const struct fp_route *b)
 {
     if (a->length != b->length) return a->length < b->length ? -1 : 1;
     if (a->high != b->high) return a->high < b->high ? -1 : 1;
     return (a->low > b->low) - (a->low < b->low);
 }
 
-/* Sorts by prefix and, among equals, by position: `address` of a key is its position. */
+/* Sorts by prefix and, among equals, by position: `mac` of a key is its position. */
 static int order_key(const void *a, const void *b)
 {
-    const struct fp_route6 *x = a, *y = b;
+    const struct fp_route *x = a, *y = b;
     int by_prefix = order(x, y);
-    return by_prefix ? by_prefix : (x->address > y->address) - (x->address < y->address);
+    return by_prefix ? by_prefix : (x->peer.mac > y->peer.mac) - (x->peer.mac < y->peer.mac);
 }
 
-/* A sorted copy of `routes` without duplicates, the last of equals kept; `routes` of the
- * result is NULL if there is no memory. */
-static struct list sorted(const struct fp_route6 *routes, uint32_t count)
+/* A sorted copy of the routes of one version, without duplicates, the last of equals
+ * kept; `routes` of the result is NULL if there is no memory. */
+static struct list sorted(const struct fp_route *routes, uint32_t count,
+                          enum family family)
 {
-    struct fp_route6 *keys = malloc(((size_t)count + 1) * sizeof *keys);
+    struct fp_route *keys = malloc(((size_t)count + 1) * sizeof *keys);
     if (!keys) return (struct list){0};
+    uint32_t found = 0, kept = 0;
     for (uint32_t i = 0; i < count; i++) {
-        keys[i] = routes[i];
-        keys[i].address = i;
+        if (family_of(routes[i].version) != family) continue;
+        keys[found] = routes[i];
+        keys[found++].peer.mac = i;
     }
-    qsort(keys, count, sizeof *keys, order_key);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + 1 < count && order(&keys[i], &keys[i + 1]) == 0) continue;
-        keys[kept++] = routes[keys[i].address];
+    qsort(keys, found, sizeof *keys, order_key);
+    for (uint32_t i = 0; i < found; i++) {
+        if (i + 1 < found && order(&keys[i], &keys[i + 1]) == 0) continue;
+        keys[kept++] = routes[keys[i].peer.mac];
     }
     return (struct list){keys, kept};
 }
 
-static bool valid(const struct fp_route6 *route, enum family family)
+static bool valid_peer(const struct fp_peer *peer)
+{
+    if (peer->port < 1 || peer->port > 65535 || peer->mac >> 48) return false;
+    return peer->version == 6 || (peer->version == 4 && !peer->high && !(peer->low >> 32));
+}
+
+static bool valid(const struct fp_route *route)
 {
     uint32_t length = route->length, low = length < 64 ? 0 : length - 64;
-    if (route->port < 1 || route->port > 65535) return false;
-    if (family == V4) return length <= 32 && (route->low & ~mask_of(length, 32)) == 0;
-    return length <= 128 && (route->low & ~mask_of(low, 64)) == 0 &&
+    if (!valid_peer(&route->peer)) return false;
+    if (route->version == 4)
+        return route->peer.version == 4 && length <= 32 && !route->high &&
+               (route->low & ~mask_of(length, 32)) == 0;
+    return route->version == 6 && length <= 128 &&
+           (route->low & ~mask_of(low, 64)) == 0 &&
            (route->high & ~mask_of(length < 64 ? length : 64, 64)) == 0;
 }
 
-static int set_routes(struct fp *fp, enum family family, const struct fp_route6 *routes,
-                      uint32_t count)
+/* Both lists with the new routes among the old ones. */
+static struct list merged(const struct list *old, const struct list *fresh)
 {
-    const struct list *old = &fp->writer->lists[family];
-    for (uint32_t i = 0; i < count; i++)
-        if (!valid(&routes[i], family)) return -EINVAL;
-    struct list fresh = sorted(routes, count), merged = {0};
-    merged.routes =
-        malloc(((size_t)old->count + fresh.count + 1) * sizeof *merged.routes);
-    if (!fresh.routes || !merged.routes) {
-        free(fresh.routes);
-        free(merged.routes);
-        return -ENOMEM;
+    struct list all = {malloc(((size_t)old->count + fresh->count + 1) *
+                              sizeof *all.routes), 0};
+    if (!all.routes || !fresh->routes) {
+        free(all.routes);
+        return (struct list){0};
     }
-    for (uint32_t i = 0, j = 0; i < old->count || j < fresh.count;) {
-        int which = i == old->count    ? 1
-                    : j == fresh.count ? -1
-                                       : order(&old->routes[i], &fresh.routes[j]);
+    for (uint32_t i = 0, j = 0; i < old->count || j < fresh->count;) {
+        int which = i == old->count     ? 1
+                    : j == fresh->count ? -1
+                                        : order(&old->routes[i], &fresh->routes[j]);
         if (which == 0) i++;
-        merged.routes[merged.count++] = which < 0 ? old->routes[i++] : fresh.routes[j++];
+        all.routes[all.count++] = which < 0 ? old->routes[i++] : fresh->routes[j++];
     }
-    free(fresh.routes);
-    return replace(fp, family, merged);
+    return all;
 }
 
-static int del_routes(struct fp *fp, enum family family, const struct fp_route6 *routes,
-                      uint32_t count)
+/* The old list without those that are gone. */
+static struct list without(const struct list *old, const struct list *gone)
 {
-    const struct list *old = &fp->writer->lists[family];
-    struct list gone = sorted(routes, count), rest = {0};
-    rest.routes = malloc(((size_t)old->count + 1) * sizeof *rest.routes);
-    if (!gone.routes || !rest.routes) {
-        free(gone.routes);
+    struct list rest = {malloc(((size_t)old->count + 1) * sizeof *rest.routes), 0};
+    if (!rest.routes || !gone->routes) {
         free(rest.routes);
-        return -ENOMEM;
+        return (struct list){0};
     }
     for (uint32_t i = 0, next = 0; i < old->count; i++) {
-        const struct fp_route6 *route = &old->routes[i];
-        while (next < gone.count && order(&gone.routes[next], route) < 0) next++;
-        if (next < gone.count && order(&gone.routes[next], route) == 0) continue;
+        const struct fp_route *route = &old->routes[i];
+        while (next < gone->count && order(&gone->routes[next], route) < 0) next++;
+        if (next < gone->count && order(&gone->routes[next], route) == 0) continue;
         rest.routes[rest.count++] = *route;
     }
-    free(gone.routes);
-    return replace(fp, family, rest);
+    return rest;
 }
 
-/* IPv4 routes in the lists' shape, through which both families take one way. */
-static int change4(struct fp *fp, const struct fp_route *routes, uint32_t count,
-                   int (*change)(struct fp *, enum family, const struct fp_route6 *,
-                                 uint32_t))
+/* Both versions become visible together. 0 or -ENOMEM. */
+static int change(struct fp *fp, const struct fp_route *routes, uint32_t count,
+                  struct list (*combined)(const struct list *, const struct list *))
 {
-    struct fp_route6 *wide = malloc(((size_t)count + 1) * sizeof *wide);
-    if (!wide) return -ENOMEM;
+    struct list fresh[FAMILIES];
+    bool complete = true;
+    for (int i = 0; i < FAMILIES; i++) {
+        struct list these = sorted(routes, count, (enum family)i);
+        fresh[i] = combined(&fp->writer->lists[i], &these);
+        complete &= fresh[i].routes != NULL;
+        free(these.routes);
+    }
+    if (complete) return replace(fp, fresh);
+    for (int i = 0; i < FAMILIES; i++) free(fresh[i].routes);
+    return -ENOMEM;
+}
+
+int fp_set_routes(struct fp *fp, const struct fp_route *routes, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++)
-        wide[i] = (struct fp_route6){
-            0, routes[i].prefix, routes[i].length, routes[i].address, routes[i].port,
-        };
-    int error = change(fp, V4, wide, count);
-    free(wide);
-    return error;
+        if (!valid(&routes[i])) return -EINVAL;
+    return change(fp, routes, count, merged);
 }
 
-int fp_set_route(struct fp *fp, const struct fp_route *routes, uint32_t count)
+int fp_del_routes(struct fp *fp, const struct fp_route *routes, uint32_t count)
 {
-    return change4(fp, routes, count, set_routes);
-}
-
-int fp_del_route(struct fp *fp, const struct fp_route *routes, uint32_t count)
-{
-    return change4(fp, routes, count, del_routes);
-}
-
-int fp_set_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count)
-{
-    return set_routes(fp, V6, routes, count);
-}
-
-int fp_del_route6(struct fp *fp, const struct fp_route6 *routes, uint32_t count)
-{
-    return del_routes(fp, V6, routes, count);
+    return change(fp, routes, count, without);
 }
 
 int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
-            struct fp_peer *peers)
+            struct fp_found *found)
 {
     /* No section: only the caller's own thread retires tables. */
     const struct routes *routes = atomic_load(&fp->routes);
-    int found = 0;
+    int peers = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const struct peer *peer = routes_find(routes, addresses[i]);
-        peers[i] = peer ? (struct fp_peer){peer->address, peer->port}
-                        : (struct fp_peer){0};
-        found += peer != NULL;
+        struct fp_peer peer;
+        bool there = routes_find(routes, 4, 0, addresses[i], &peer);
+        found[i] = there ? (struct fp_found){(uint32_t)peer.low, peer.port}
+                         : (struct fp_found){0};
+        peers += there;
     }
-    return found;
+    return peers;
 }
 
 struct route_writer *route_writer_new(void)

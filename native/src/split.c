@@ -48,9 +48,9 @@ int split_plan(const struct fp_frame *frame, const struct ip *ip, struct cut *cu
     return -1;
 }
 
-uint32_t split_size(const struct cut *cut, const struct ip *ip)
+uint32_t split_size(const struct cut *cut, const struct ip *ip, uint32_t prefix_length)
 {
-    return ip->total + (cut->packets - 1) * cut->headers;
+    return ip->total + (cut->packets - 1) * cut->headers + cut->packets * prefix_length;
 }
 
 void finish_checksum(const struct fp_frame *frame, const struct ip *ip)
@@ -80,7 +80,7 @@ static void put_l4_checksum(uint8_t *packet, const struct ip *ip, uint32_t heade
 }
 
 void split(uint8_t *out, const uint8_t *packet, const struct ip *ip,
-           const struct cut *cut)
+           const struct cut *cut, const uint8_t *prefix, uint32_t prefix_length)
 {
     const uint8_t *payload = packet + cut->headers, *end = packet + ip->total;
     uint16_t identification = load16(packet + 4);
@@ -88,6 +88,8 @@ void split(uint8_t *out, const uint8_t *packet, const struct ip *ip,
         uint32_t left = (uint32_t)(end - payload);
         uint32_t length = left < cut->segment ? left : cut->segment;
         uint32_t total = cut->headers + length;
+        if (prefix_length) memcpy(out, prefix, prefix_length);
+        out += prefix_length;
         uint8_t *l4 = out + ip->length;
         memcpy(out, packet, cut->headers);
         uint32_t sum = checksum_copy(out + cut->headers, payload, length);

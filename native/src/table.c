@@ -4,7 +4,8 @@
  * where the prefixes lie close together, as the subnets of a large cluster do, else a
  * hash table with open addressing and the peer inside the slot; whichever is smaller.
  * A cluster's subnets share one length, so a lookup is one step, one or two cache lines;
- * the worst case is one step for each length in use. IPv6 has hash tables only. */
+ * the worst case is one step for each length in use. IPv6 has hash tables only, and so
+ * have the peers' own addresses, which the sender check asks for. */
 #include "table.h"
 
 #include <errno.h>
@@ -45,29 +46,56 @@ static uint32_t hash6(uint64_t high, uint64_t low, uint32_t shift)
     return (uint32_t)((mixed ^ mixed >> 32) * 0x9e3779b1u) >> shift;
 }
 
-const struct peer *routes_find6(const struct routes *routes, uint64_t high, uint64_t low)
+/* The slot that holds the address's prefix, or the empty one where it would be. */
+static struct slot6 *level6_slot(const struct level6 *level, uint64_t high, uint64_t low)
 {
-    if (!routes) return NULL;
-    for (uint32_t i = 0; i < routes->count6; i++) {
-        const struct level6 *level = &routes->levels6[i];
-        uint64_t h = high & level->mask_high, l = low & level->mask_low;
-        uint32_t last = ~0u >> level->shift;
-        for (uint32_t at = hash6(h, l, level->shift); level->slots[at].peer.port;
-             at = (at + 1) & last)
-            if (level->slots[at].high == h && level->slots[at].low == l)
-                return &level->slots[at].peer;
-    }
-    return NULL;
+    uint64_t h = high & level->mask_high, l = low & level->mask_low;
+    uint32_t last = ~0u >> level->shift, at = hash6(h, l, level->shift);
+    while (level->slots[at].peer.port &&
+           (level->slots[at].high != h || level->slots[at].low != l))
+        at = (at + 1) & last;
+    return &level->slots[at];
 }
 
-const struct peer *routes_find(const struct routes *routes, uint32_t address)
+static bool find6(const struct routes *routes, uint64_t high, uint64_t low,
+                  struct fp_peer *peer)
 {
-    if (!routes) return NULL;
-    for (uint32_t i = 0; i < routes->count; i++) {
-        const struct peer *peer = level_find(&routes->levels[i], address);
-        if (peer) return peer;
+    for (uint32_t i = 0; i < routes->count6; i++) {
+        *peer = level6_slot(&routes->levels6[i], high, low)->peer;
+        if (peer->port) return true;
     }
-    return NULL;
+    return false;
+}
+
+static bool find4(const struct routes *routes, uint32_t address, struct fp_peer *peer)
+{
+    for (uint32_t i = 0; i < routes->count; i++) {
+        const struct peer *found = level_find(&routes->levels[i], address);
+        if (!found) continue;
+        *peer = (struct fp_peer){
+            .low = found->address,
+            .mac = (uint64_t)load16(found->mac) << 32 | load32(found->mac + 2),
+            .version = 4,
+            .port = found->port,
+        };
+        return true;
+    }
+    return false;
+}
+
+bool routes_find(const struct routes *routes, uint8_t version, uint64_t high,
+                 uint64_t low, struct fp_peer *peer)
+{
+    if (!routes) return false;
+    return version == 6 ? find6(routes, high, low, peer)
+                        : find4(routes, (uint32_t)low, peer);
+}
+
+bool routes_has_peer(const struct routes *routes, const struct fp_peer *peer)
+{
+    if (!routes) return false;
+    const struct level6 *level = &routes->peers[family_of(peer->version)];
+    return level->slots && level6_slot(level, peer->high, peer->low)->peer.port;
 }
 
 /* ---- building -------------------------------------------------------------------- */
@@ -79,23 +107,26 @@ static uint32_t shift_for(uint32_t count)
     return 32 - bits;
 }
 
-static struct peer peer_of(const struct fp_route6 *route)
+static struct peer peer_of(const struct fp_route *route)
 {
-    return (struct peer){route->address, (uint16_t)route->port};
+    struct peer peer = {(uint32_t)route->peer.low, (uint16_t)route->peer.port, {0}};
+    store16(peer.mac, (uint16_t)(route->peer.mac >> 32));
+    store32(peer.mac + 2, (uint32_t)route->peer.mac);
+    return peer;
 }
 
-static uint32_t key_in(const struct fp_route6 *route)
+static uint32_t key_in(const struct fp_route *route)
 {
     return key_of((uint32_t)route->low, route->length);
 }
 
-static void fill_array(struct level *level, const struct fp_route6 *list, uint32_t count)
+static void fill_array(struct level *level, const struct fp_route *list, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         level->array[key_in(&list[i]) - level->first] = peer_of(&list[i]);
 }
 
-static void fill_slots(struct level *level, const struct fp_route6 *list, uint32_t count)
+static void fill_slots(struct level *level, const struct fp_route *list, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t key = key_in(&list[i]);
@@ -106,7 +137,7 @@ static void fill_slots(struct level *level, const struct fp_route6 *list, uint32
 }
 
 /* Of routes of one length, sorted. 0 or -ENOMEM. */
-static int build_level(struct routes *routes, const struct fp_route6 *list, uint32_t count)
+static int build_level(struct routes *routes, const struct fp_route *list, uint32_t count)
 {
     struct level *level = &routes->levels[routes->count++];
     uint32_t first = key_in(&list[0]), shift = shift_for(count);
@@ -125,23 +156,43 @@ static int build_level(struct routes *routes, const struct fp_route6 *list, uint
     return level->slots ? 0 : -ENOMEM;
 }
 
-static int build_level6(struct routes *routes, const struct fp_route6 *list, uint32_t count)
+/* An empty level for so many prefixes of that length. 0 or -ENOMEM. */
+static int new_level6(struct level6 *level, uint32_t length, uint32_t count)
 {
-    struct level6 *level = &routes->levels6[routes->count6++];
-    uint32_t length = list[0].length, shift = shift_for(count);
+    uint32_t shift = shift_for(count);
     *level = (struct level6){
         .shift = shift,
         .mask_high = mask_of(length < 64 ? length : 64, 64),
         .mask_low = mask_of(length < 64 ? 0 : length - 64, 64),
         .slots = calloc((size_t)1 << (32 - shift), sizeof(struct slot6)),
     };
-    if (!level->slots) return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = hash6(list[i].high, list[i].low, shift);
-        while (level->slots[at].peer.port) at = (at + 1) & (~0u >> shift);
-        level->slots[at] = (struct slot6){list[i].high, list[i].low, peer_of(&list[i])};
-    }
-    return 0;
+    return level->slots ? 0 : -ENOMEM;
+}
+
+static int build_level6(struct routes *routes, const struct fp_route *list, uint32_t count)
+{
+    struct level6 *level = &routes->levels6[routes->count6++];
+    int error = new_level6(level, list[0].length, count);
+    for (uint32_t i = 0; i < count && !error; i++)
+        *level6_slot(level, list[i].high, list[i].low) =
+            (struct slot6){list[i].high, list[i].low, list[i].peer};
+    return error;
+}
+
+/* The peers of all routes, whichever version their prefixes are of. 0 or -ENOMEM. */
+static int build_peers(struct routes *routes, const struct list lists[FAMILIES])
+{
+    uint32_t count = lists[V4].count + lists[V6].count;
+    int error = new_level6(&routes->peers[V4], 128, count);
+    if (!error) error = new_level6(&routes->peers[V6], 128, count);
+    for (int family = 0; family < FAMILIES && !error; family++)
+        for (uint32_t i = 0; i < lists[family].count; i++) {
+            const struct fp_peer *peer = &lists[family].routes[i].peer;
+            struct level6 *level = &routes->peers[family_of(peer->version)];
+            *level6_slot(level, peer->high, peer->low) =
+                (struct slot6){peer->high, peer->low, *peer};
+        }
+    return error;
 }
 
 void routes_free(struct routes *routes)
@@ -152,12 +203,13 @@ void routes_free(struct routes *routes)
         free(routes->levels[i].slots);
     }
     for (uint32_t i = 0; i < routes->count6; i++) free(routes->levels6[i].slots);
+    for (int i = 0; i < FAMILIES; i++) free(routes->peers[i].slots);
     free(routes);
 }
 
 /* The levels of one list. 0 or -ENOMEM. */
 static int build_levels(struct routes *routes, const struct list *list,
-                        int (*build)(struct routes *, const struct fp_route6 *, uint32_t))
+                        int (*build)(struct routes *, const struct fp_route *, uint32_t))
 {
     int error = 0;
     for (uint32_t end = list->count, start = end; end > 0 && !error; end = start) {
@@ -173,7 +225,8 @@ struct routes *routes_build(const struct list lists[FAMILIES])
     struct routes *routes = calloc(1, sizeof *routes);
     if (!routes) return NULL;
     if (build_levels(routes, &lists[V4], build_level) == 0 &&
-        build_levels(routes, &lists[V6], build_level6) == 0)
+        build_levels(routes, &lists[V6], build_level6) == 0 &&
+        build_peers(routes, lists) == 0)
         return routes;
     routes_free(routes);
     return NULL;

@@ -4,12 +4,18 @@
 
 #include "fastpath.h"
 
-struct list { /* sorted by length, then prefix; an IPv4 prefix is the low half */
-    struct fp_route6 *routes;
+struct list { /* of one IP version; sorted by length, then prefix */
+    struct fp_route *routes;
     uint32_t count;
 };
 
 enum family { V4, V6, FAMILIES };
+
+struct peer { /* of an IPv4 prefix: small, so that many stay in the cache */
+    uint32_t address;
+    uint16_t port;
+    uint8_t mac[6];
+};
 
 struct slot {
     uint32_t key;
@@ -26,7 +32,7 @@ struct level {
 
 struct slot6 {
     uint64_t high, low;
-    struct peer peer; /* port 0: the slot is empty */
+    struct fp_peer peer; /* port 0: the slot is empty */
 };
 
 struct level6 {
@@ -45,6 +51,8 @@ struct routes {
     struct level levels[33];
     uint32_t count6;
     struct level6 levels6[129];
+    /* The peers' addresses, each as a prefix of full length; no slots: there are none. */
+    struct level6 peers[FAMILIES];
 };
 
 /* The first `length` of `width` bits, at most 64. */
@@ -52,6 +60,8 @@ static inline uint64_t mask_of(uint32_t length, uint32_t width)
 {
     return length ? ~0ull >> (64 - width) << (width - length) : 0;
 }
+
+static inline enum family family_of(uint32_t version) { return version == 6 ? V6 : V4; }
 
 /* NULL if there is no memory. Freed by routes_free. */
 struct routes *routes_build(const struct list lists[FAMILIES]);

@@ -26,8 +26,11 @@ static void *look(void *direction)
     while (!atomic_load_explicit(&done, memory_order_relaxed)) {
         const struct routes *routes = routes_enter(fp, pump);
         for (int i = 0; i < 20; i++) {
-            const struct peer *peer = routes_find(routes, 0x0a050202);
-            check(peer && peer->address - 1 < 2 && peer->port == 8285, "no such peer");
+            struct fp_peer peer;
+            check(routes_find(routes, 4, 0, 0x0a050202, &peer) && peer.low - 1 < 2 &&
+                      peer.port == 8285,
+                  "no such peer");
+            check(routes_has_peer(routes, &peer), "an unknown peer");
         }
         routes_leave(pump);
         count(&pump->counters.packets, 1);
@@ -51,7 +54,10 @@ static void *watch(void *unused)
 
 static struct fp_route route(uint32_t third, uint32_t address)
 {
-    return (struct fp_route){0x0a050000 | third << 8, 24, address, 8285};
+    return (struct fp_route){
+        .low = 0x0a050000 | third << 8, .length = 24, .version = 4,
+        .peer = {.low = address, .version = 4, .port = 8285},
+    };
 }
 
 int main(void)
@@ -62,15 +68,15 @@ int main(void)
     struct fp_route others[OTHERS], first = route(2, 1);
     pthread_t threads[FP_DIRECTIONS + 1];
     for (uint32_t i = 0; i < OTHERS; i++) others[i] = route(3 + i, 1);
-    check(fp_new(&config, &fp) == 0 && fp_set_route(fp, &first, 1) == 0, "no path");
+    check(fp_new(&config, &fp) == 0 && fp_set_routes(fp, &first, 1) == 0, "no path");
     for (intptr_t i = 0; i < FP_DIRECTIONS; i++)
         pthread_create(&threads[i], NULL, look, (void *)i);
     pthread_create(&threads[FP_DIRECTIONS], NULL, watch, NULL);
     for (uint32_t i = 0; i < CHANGES; i++) {
         struct fp_route same = route(2, 1 + i % 2);
-        check(fp_set_route(fp, &same, 1) == 0, "not set");
-        check(i % 2 ? fp_set_route(fp, others, OTHERS) == 0
-                    : fp_del_route(fp, others, OTHERS) == 0, "not changed");
+        check(fp_set_routes(fp, &same, 1) == 0, "not set");
+        check(i % 2 ? fp_set_routes(fp, others, OTHERS) == 0
+                    : fp_del_routes(fp, others, OTHERS) == 0, "not changed");
     }
     atomic_store(&done, true);
     for (int i = 0; i <= FP_DIRECTIONS; i++) pthread_join(threads[i], NULL);

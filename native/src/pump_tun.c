@@ -1,0 +1,120 @@
+/* Frames between the pumps and the TUN: one system call for each. */
+#include "pump.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+static ssize_t read_frame(struct fp *fp, struct fp_frame *frame, size_t room)
+{
+    struct iovec parts[2] = {
+        {&frame->vnet, sizeof frame->vnet},
+        {frame->data, room},
+    };
+    bool vnet = fp->config.offloads & FP_VNET;
+    ssize_t length = readv(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1);
+    if (length < 0 || !vnet) return length;
+    return length < (ssize_t)sizeof frame->vnet ? 0
+                                                : length - (ssize_t)sizeof frame->vnet;
+}
+
+int read_frames(struct fp *fp, struct pump *pump, uint32_t want, bool *empty)
+{
+    uint32_t got = 0, room = headroom(fp);
+    size_t used = room;
+    while (got < want && pump->buffer_size - used > FP_MAX_PACKET) {
+        struct fp_frame *frame = &pump->frames[got];
+        *frame = (struct fp_frame){.data = pump->buffer + used};
+        ssize_t length = read_frame(fp, frame, pump->buffer_size - used);
+        if (length < 0 && errno == EINTR) continue;
+        *empty = length < 0 && errno == EAGAIN;
+        if (*empty) break;
+        if (length < 0) return got ? (int)got : -errno;
+        frame->length = (uint32_t)length;
+        used += frame->length + room;
+        got++;
+    }
+    return (int)got;
+}
+
+/* 0, or -errno. */
+static int write_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame)
+{
+    struct iovec parts[2] = {
+        {&frame->vnet, sizeof frame->vnet},
+        {frame->data, frame->length},
+    };
+    bool vnet = fp->config.offloads & FP_VNET;
+    for (;;) {
+        if (writev(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1) >= 0) return 0;
+        if (errno == EAGAIN && wait_writable(pump, fp->config.tun_fd)) continue;
+        if (errno != EINTR) return -errno;
+    }
+}
+
+static bool is_dead(int error) { return error == -EBADFD || error == -EBADF; }
+
+static void written(struct pump *pump, int error, uint32_t packets, uint64_t bytes)
+{
+    if (error)
+        count(&pump->counters.drops[FP_WRITE_FAILED], packets);
+    else
+        forwarded(pump, packets, bytes);
+}
+
+/* A superpacket that the kernel refused, as the packets that it was made of; each is
+ * counted. 0, or -errno if the device is dead. */
+static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *frame)
+{
+    struct ip ip;
+    struct cut cut = {.packets = 1};
+    int dead = 0;
+    if (ip_parse(frame->data, frame->length, true, &ip) >= 0 ||
+        split_plan(frame, &ip, &cut) >= 0 ||
+        split_size(&cut, &ip, 0) > pump->out.arena_size) {
+        written(pump, -EINVAL, cut.packets, 0);
+        return 0;
+    }
+    split(pump->out.arena, frame->data, &ip, &cut, NULL, 0);
+    uint32_t left = split_size(&cut, &ip, 0), full = cut.headers + cut.segment;
+    for (uint8_t *data = pump->out.arena; left;) {
+        struct fp_frame one = {data, min32(left, full), {0}};
+        int error = dead ? dead : write_frame(fp, pump, &one);
+        written(pump, error, 1, one.length);
+        if (is_dead(error)) dead = error;
+        data += one.length;
+        left -= one.length;
+    }
+    return dead;
+}
+
+/* The packets in a frame, and their bytes. */
+static uint32_t packets_of(const struct fp_frame *frame, uint64_t *bytes)
+{
+    uint32_t headers = frame->vnet.header_length;
+    uint32_t packets = frame->vnet.gso_type
+                           ? packets_in(frame->length - headers, frame->vnet.segment)
+                           : 1;
+    *bytes = frame->length + (uint64_t)(packets - 1) * headers;
+    return packets;
+}
+
+int write_frames(struct fp *fp, struct pump *pump, bool counted)
+{
+    struct fp_output *out = &pump->out;
+    int dead = 0;
+    for (uint32_t i = 0; i < out->frame_count; i++) {
+        struct fp_frame *frame = &out->frames[i];
+        uint64_t bytes;
+        uint32_t packets = packets_of(frame, &bytes);
+        int error = dead ? dead : write_frame(fp, pump, frame);
+        if (error == -EINVAL && packets > 1) {
+            give_up(fp, frame->vnet.gso_type == FP_VNET_UDP ? FP_MERGE_UDP
+                                                            : FP_MERGE_TCP);
+            error = write_apart(fp, pump, frame);
+        } else if (counted) {
+            written(pump, error, packets, bytes);
+        }
+        if (is_dead(error)) dead = error;
+    }
+    return dead;
+}
