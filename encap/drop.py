@@ -18,7 +18,7 @@ class Drop(IntEnum):
     BAD_HEADER = 2
     """A header length below 20 bytes, or beyond the packet's end."""
     BAD_LENGTH = 3
-    """A total length below the header's, or beyond the packet's end."""
+    """A total length below the header's, or beyond the packet's end; a jumbogram."""
     BAD_CHECKSUM = 4
     """The header checksum is wrong."""
     TTL_EXPIRED = 5
@@ -26,13 +26,25 @@ class Drop(IntEnum):
     NO_ROUTE = 6
     """No peer holds the destination."""
     OVERSIZE = 7
-    """Longer than the overlay's MTU."""
+    """Longer than the overlay's MTU for its IP version."""
     SEND_FAILED = 8
     """The socket did not take the datagram."""
     WRITE_FAILED = 9
     """The TUN did not take the packet."""
     BAD_OFFLOAD = 10
     """The TUN's offload header does not fit the packet behind it."""
+    UNKNOWN_PEER = 11
+    """It came from an address that is no peer's."""
+    WRONG_SOURCE = 12
+    """Its own source is in no subnet of the peer that it came from."""
+    BAD_FLAGS = 13
+    """VXLAN: not the I flag alone, or a reserved bit is set."""
+    WRONG_VNI = 14
+    """VXLAN: another network's."""
+    WRONG_MAC = 15
+    """VXLAN: not for our MAC; or from none, from a group's, or from our own."""
+    BAD_ETHERTYPE = 16
+    """VXLAN: neither IPv4 nor IPv6, or not what the packet is: ARP, VLAN tags."""
 
     @property
     def label(self) -> str:

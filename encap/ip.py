@@ -19,7 +19,11 @@ IPV6_HEADER = 40
 ICMP = 1
 """Protocol number of ICMP."""
 
+HOP_BY_HOP = 0
+"""IPv6's next header: options for every hop, among them the jumbogram's length."""
+
 DONT_FRAGMENT = 0x4000
+MORE_FRAGMENTS = 0x2000
 FRAGMENT_OFFSET = 0x1FFF
 
 
@@ -80,7 +84,9 @@ def _parse6(packet: bytes | memoryview) -> Header:
     if len(packet) < IPV6_HEADER:
         raise Dropped(Drop.SHORT)
     payload, protocol, ttl = struct.unpack("!HBB", packet[4:8])
-    if IPV6_HEADER + payload > len(packet):
+    # Whose true length is in an option (RFC 2675): no tunnel of ours carries those.
+    jumbogram = payload == 0 and protocol == HOP_BY_HOP
+    if jumbogram or IPV6_HEADER + payload > len(packet):
         raise Dropped(Drop.BAD_LENGTH)
     return Header(
         IPV6_HEADER,
@@ -92,6 +98,16 @@ def _parse6(packet: bytes | memoryview) -> Header:
         int.from_bytes(packet[24:40], "big"),
         version=6,
     )
+
+
+def claimed_total(packet: bytes) -> int:
+    """The length in bytes that a header says its packet has, unchecked; 0 if it is too
+    short for a header, or of no version known."""
+    if len(packet) < MIN_HEADER:
+        return 0
+    if packet[0] >> 4 == 6:
+        return IPV6_HEADER + int.from_bytes(packet[4:6], "big")
+    return int.from_bytes(packet[2:4], "big") if packet[0] >> 4 == 4 else 0
 
 
 def take_hop(packet: bytes, header: Header) -> bytes:
@@ -108,3 +124,29 @@ def take_hop(packet: bytes, header: Header) -> bytes:
     changed[10:12] = b"\0\0"
     changed[10:12] = checksum(bytes(changed)).to_bytes(2, "big")
     return bytes(changed) + packet[header.length : header.total]
+
+
+def with_length(packet: bytes, header: Header, index: int) -> bytes:
+    """A packet that begins with that header, which is now told its length; it is the
+    index-th of those that were one, so the IPv4 identification grows by that."""
+    changed = bytearray(packet)
+    if header.version == 6:
+        changed[4:6] = (len(packet) - IPV6_HEADER).to_bytes(2, "big")
+        return bytes(changed)
+    identification = int.from_bytes(packet[4:6], "big") + index
+    changed[2:4] = len(packet).to_bytes(2, "big")
+    changed[4:6] = (identification & 0xFFFF).to_bytes(2, "big")
+    changed[10:12] = b"\0\0"
+    changed[10:12] = checksum(bytes(changed[: header.length])).to_bytes(2, "big")
+    return bytes(changed)
+
+
+def pseudo_header(
+    version: int, source: int, destination: int, protocol: int, length: int
+) -> bytes:
+    """What checksums above IP cover besides their own bytes, which are `length` (RFC
+    9293 section 3.1, RFC 768; RFC 8200 section 8.1). IPv4 has the last two numbers in
+    fewer bytes, for the same sum."""
+    size = 16 if version == 6 else 4
+    addresses = source.to_bytes(size, "big") + destination.to_bytes(size, "big")
+    return addresses + struct.pack("!II", length, protocol)

@@ -14,7 +14,6 @@ PORT = 8285
 OVERHEAD = 28
 """Bytes that an outer IPv4 and UDP header take from the interface's MTU (U5)."""
 
-
 MOST = 65507
 """Bytes of payload that one datagram can carry over IPv4."""
 
@@ -29,11 +28,15 @@ def wrap(packet: bytes, header: ip.Header, mtu: int) -> bytes:
     return datagram
 
 
-def unwrap(datagram: bytes, mtu: int, ipv6: bool = False) -> bytes:
+def unwrap(datagram: bytes, mtu: int, mtu6: int = 0) -> bytes:
     """The packet in a datagram: checked, one hop less, no padding (U14 done right).
+    Both MTUs are bytes; without mtu6 there is no IPv6.
 
-    Raises Dropped, and nothing else. A datagram longer than the overlay's MTU is
+    Raises Dropped, and nothing else. A datagram longer than its version's MTU is
     dropped whole, where flanneld would cut it (U13)."""
-    if len(datagram) > mtu:
+    if len(datagram) > max(mtu, mtu6):  # perhaps not even received whole
         raise Dropped(Drop.OVERSIZE)
-    return ip.take_hop(datagram, ip.parse(datagram, ipv6))
+    header = ip.parse(datagram, mtu6 > 0)
+    if len(datagram) > (mtu6 if header.version == 6 else mtu):
+        raise Dropped(Drop.OVERSIZE)
+    return ip.take_hop(datagram, header)
