@@ -4,6 +4,11 @@ Every write of ours is a transaction guarded by the revision that was read, wher
 flanneld's renewals overwrite whatever is there (H7). A transaction whose answer got
 lost is never repeated blindly: the key is read again, and tells by its value and its
 etcd lease whether it was ours. flannel-behaviour.md section 1.
+
+An IPv4 network's key is its subnet, so that "create if absent" keeps two nodes apart. A
+dual-stack key names two subnets, and another key may have either of them; flanneld's
+nodes that start together can thus end up with one IPv6 subnet. Here such a key is
+created only if no other was since the leases were listed.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 
-from flannelette.control.allocate import Create, Reuse, choose
+from flannelette.control.allocate import Create, Reuse, choose, conflict
 from flannelette.control.errors import (
     LeaseLost,
     NetworkConfigError,
@@ -65,7 +70,7 @@ class EtcdStore:
         self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
         directory = self._directory
-        for _ in range(TRIES):
+        for n in range(TRIES):
             listing = await self._channel.list(directory.first, directory.end)
             leases, blocked = directory.leases(listing)
             choice = choose(
@@ -75,10 +80,11 @@ class EtcdStore:
                 case Reuse(own):
                     written = await self._write(replace(own, attrs=attrs))
                 case Create((v4, v6), stale):
-                    written = await self._write(Lease(v4, attrs, v6), stale)
+                    lease = Lease(v4, attrs, v6)
+                    written = await self._write(lease, listing.revision, stale)
             if written is not None:
                 return written
-            await asyncio.sleep(self._rng.uniform(0, JITTER))
+            await self._pause(n)
         raise StoreUnavailable(f"lost the race for a subnet {TRIES} times")
 
     async def renew(self, lease: Lease) -> Lease:
@@ -88,22 +94,33 @@ class EtcdStore:
                 return written
             held = await self._held(lease)
             if held is None:
-                raise LeaseLost(f"the lease on {lease.subnet} was deleted")
+                raise LeaseLost(f"the lease on {lease.subnets} was deleted")
             if held.permanent != lease.permanent:
-                raise LeaseLost(f"an operator has changed the lease on {lease.subnet}")
+                raise LeaseLost(f"an operator changed the lease on {lease.subnets}")
             lease = held
-        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")
+        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnets}")
 
     async def reacquire(self, lease: Lease) -> Lease:
-        for _ in range(TRIES):
+        directory = self._directory
+        for n in range(TRIES):
             held = await self._held(lease)
             if held is not None:
                 return await self.renew(held)
+            listing = await self._channel.list(directory.first, directory.end)
+            reason = conflict(lease, *directory.leases(listing))
+            if reason is not None:
+                raise LeaseLost(reason)
             # Also where it was a reservation: the operator has withdrawn that.
-            written = await self._write(Lease(lease.subnet, lease.attrs, lease.subnet6))
+            absent = Lease(lease.subnet, lease.attrs, lease.subnet6)
+            written = await self._write(absent, listing.revision)
             if written is not None:
                 return written
-        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnet}")
+            await self._pause(n)
+        raise StoreUnavailable(f"somebody keeps writing the lease on {lease.subnets}")
+
+    async def _pause(self, losses: int) -> None:
+        """After a lost race; longer each time, since there are many in it."""
+        await asyncio.sleep(self._rng.uniform(0, JITTER * (1 + losses)))
 
     def watch(self) -> AsyncGenerator[Event, None]:
         return LeaseWatch(self._channel, self._directory, self._health).events()
@@ -132,9 +149,9 @@ class EtcdStore:
             return None
         held = self._directory.lease(entry)
         if held is None:
-            raise LeaseLost(f"{lease.subnet} is taken by an entry that is no lease")
+            raise LeaseLost(f"{lease.subnets} is taken by an entry that is no lease")
         if held.attrs.public_ip != lease.attrs.public_ip:
-            raise LeaseLost(f"{lease.subnet} is held by {held.attrs.public_ip} now")
+            raise LeaseLost(f"{lease.subnets} is held by {held.attrs.public_ip} now")
         # Not ours, not an answer of ours that got lost, not an operator's reservation.
         strange = entry.revision != lease.revision and not held.permanent
         if strange and entry.lease not in self._unsettled and not self._warned:
@@ -146,16 +163,19 @@ class EtcdStore:
             )
         return replace(lease, permanent=held.permanent, revision=held.revision)
 
-    async def _write(self, lease: Lease, stale: Lease | None = None) -> Lease | None:
+    async def _write(
+        self, lease: Lease, seen: int = 0, stale: Lease | None = None
+    ) -> Lease | None:
         """Write a lease over its own revision (0: where there is none), and delete a
-        stale one with it. None if somebody else wrote or deleted either before."""
+        stale one with it. None if somebody else wrote or deleted either before; or, in
+        dual stack, created any lease after the revision `seen` (0: is welcome to)."""
         if lease.permanent:
-            revision = await self._put(lease, 0, stale)
+            revision = await self._put(lease, 0, seen, stale)
             return None if revision is None else lease.written(None, revision)
         grant, ttl = await self._channel.grant(LEASE_TTL)
         expires = time.time() + ttl
         try:
-            revision = await self._put(lease, grant, stale)
+            revision = await self._put(lease, grant, seen, stale)
         except StoreUnavailable:
             self._unsettled.append(grant)
             raise
@@ -165,15 +185,20 @@ class EtcdStore:
             return None
         return lease.written(expires, revision)
 
-    async def _put(self, lease: Lease, grant: int, stale: Lease | None) -> int | None:
+    async def _put(
+        self, lease: Lease, grant: int, seen: int, stale: Lease | None
+    ) -> int | None:
         """The transaction; and where its answer was lost, what became of it."""
-        key, value = self._directory.key(lease), lease.attrs.encode()
-        delete = None if stale is None else (self._directory.key(stale), stale.revision)
+        directory = self._directory
+        key, value = directory.key(lease), lease.attrs.encode()
+        delete = None if stale is None else (directory.key(stale), stale.revision)
+        alone = lease.subnet6 is not None and seen > 0
+        created = (directory.first, directory.end, seen) if alone else None
         lost = ""
         for _ in range(PUTS):
             try:
                 revision = await self._channel.put(
-                    key, value, grant, lease.revision, delete
+                    key, value, grant, lease.revision, delete, created
                 )
                 if revision is not None or not lost:
                     return revision

@@ -108,11 +108,13 @@ class EtcdChannel:
         lease: int,
         guard: int,
         delete: tuple[bytes, int] | None = None,
+        unless_created: tuple[bytes, bytes, int] | None = None,
     ) -> int | None:
         """Write if the key's revision is still `guard` (0: it is absent).
 
         `delete` names another key to be deleted in the same transaction, and its
-        revision. Returns the write's revision, or None where a guard did not hold.
+        revision; `unless_created` a range in which no key must have been created after
+        a revision. Returns the write's revision, or None where a guard did not hold.
         After StoreUnavailable nobody knows whether it was applied: read the key before
         trying again."""
         guards = [_revision_is(key, guard)]
@@ -122,6 +124,8 @@ class EtcdChannel:
             guards.append(_revision_is(*delete))
             deletion = rpc.DeleteRangeRequest(key=delete[0])
             writes.append(rpc.RequestOp(request_delete_range=deletion))
+        if unless_created is not None:
+            guards.append(_none_created_after(*unless_created))
         request = rpc.TxnRequest(compare=guards, success=writes)
         answer = await self._servers.call(
             lambda server: server.kv.Txn, request, again=False
@@ -206,4 +210,16 @@ def _revision_is(key: bytes, revision: int) -> Any:
         target=rpc.Compare.MOD,
         result=rpc.Compare.EQUAL,
         mod_revision=revision,
+    )
+
+
+def _none_created_after(first: bytes, end: bytes, revision: int) -> Any:
+    """A guard of a transaction: it holds for every key of the range, or there is none.
+    Keys that were only written again since then do not matter."""
+    return rpc.Compare(
+        key=first,
+        range_end=end,
+        target=rpc.Compare.CREATE,
+        result=rpc.Compare.LESS,
+        create_revision=revision + 1,
     )

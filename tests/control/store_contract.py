@@ -39,6 +39,7 @@ from flannelette.control.lease import (
 )
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import Store
+from tests.control.dual_contract import DualContract
 from tests.helpers.storerig import (
     CONFIG,
     DEADLINE,
@@ -197,7 +198,7 @@ class ReadContract:
         assert [event async for event in store.watch()] == []
 
 
-class StoreContract(ReadContract):
+class StoreContract(DualContract, ReadContract):
     """All promises."""
 
     @pytest.fixture

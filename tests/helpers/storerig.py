@@ -7,12 +7,11 @@ make leases.
 from __future__ import annotations
 
 import asyncio
-import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -35,6 +34,9 @@ DEADLINE = 20.0
 
 CONFIG = b'{ "Network": "10.5.0.0/16",\n  "Backend": {"Type": "vxlan"}, "ours": [] }'
 """Ten thousand nodes would fit; white space and a stranger test `verbatim`."""
+DUAL = b"""{"Network": "10.5.0.0/16", "EnableIPv6": true,
+ "IPv6Network": "fd00:5::/48", "Backend": {"Type": "vxlan"}}"""
+"""The same in dual stack."""
 IPS = tuple(f"192.0.2.{n}" for n in range(1, 9))
 """The nodes of the suite; a static rig's file must list the first three."""
 
@@ -81,24 +83,46 @@ class Rig(ReadRig):
 
 def attrs_of(public_ip: str) -> LeaseAttrs:
     """A vxlan node's attributes, different for each address."""
-    last = int(public_ip.rpartition(".")[2])
-    data = {"VNI": 1, "VtepMAC": f"02:00:00:00:00:{last:02x}"}
     return LeaseAttrs(
-        IPv4Address(public_ip),
-        backend_type="vxlan",
-        backend_data=json.dumps(data, separators=(",", ":")),
+        IPv4Address(public_ip), backend_type="vxlan", backend_data=_vtep(public_ip)
     )
+
+
+def dual_attrs_of(public_ip: str) -> LeaseAttrs:
+    """The same node's in dual stack."""
+    return replace(
+        attrs_of(public_ip),
+        public_ipv6=IPv6Address(f"2001:db8::{_last(public_ip):x}"),
+        backend_v6_data=_vtep(public_ip),
+    )
+
+
+def _last(public_ip: str) -> int:
+    return int(public_ip.rpartition(".")[2])
+
+
+def _vtep(public_ip: str) -> str:
+    return f'{{"VNI":1,"VtepMAC":"02:00:00:00:00:{_last(public_ip):02x}"}}'
 
 
 def network(text: str) -> IPv4Network:
     return IPv4Network(text)
 
 
+def subnets(v4: str, v6: str | None = None) -> Subnets:
+    return Subnets(IPv4Network(v4), None if v6 is None else IPv6Network(v6))
+
+
 async def acquire(
-    store: Store, public_ip: str, previous: str | None = None, config: bytes = CONFIG
+    store: Store,
+    public_ip: str,
+    previous: str | Subnets | None = None,
+    config: bytes = CONFIG,
 ) -> Lease:
-    before = None if previous is None else Subnets(network(previous))
-    return await store.acquire(attrs_of(public_ip), NetworkConfig.parse(config), before)
+    before = subnets(previous) if isinstance(previous, str) else previous
+    network = NetworkConfig.parse(config)
+    attrs = attrs_of if network.network6 is None else dual_attrs_of
+    return await store.acquire(attrs(public_ip), network, before)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -115,8 +139,13 @@ class Watcher:
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self.peers: dict[IPv4Network, LeaseAttrs] = {}
+        self.leases: dict[Subnets, LeaseAttrs] = {}
         """The fold of all events read by next() or until()."""
+
+    @property
+    def peers(self) -> dict[IPv4Network, LeaseAttrs]:
+        """The fold by IPv4 subnet, for where no two leases have the same."""
+        return {subnets.v4: attrs for subnets, attrs in self.leases.items()}
 
     async def feed(self, store: Store) -> None:
         async for event in store.watch():
@@ -128,11 +157,11 @@ class Watcher:
             event = await self._queue.get()
         match event:
             case Added(lease):
-                self.peers[lease.subnet] = lease.attrs
-            case Removed(subnet):
-                self.peers.pop(subnet, None)
+                self.leases[lease.subnets] = lease.attrs
+            case Removed(v4, v6):
+                self.leases.pop(Subnets(v4, v6), None)
             case Snapshot(leases):
-                self.peers = {lease.subnet: lease.attrs for lease in leases}
+                self.leases = {lease.subnets: lease.attrs for lease in leases}
         return event
 
     async def until(self, subnets: Iterable[IPv4Network]) -> None:
