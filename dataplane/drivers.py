@@ -89,11 +89,15 @@ class LoopDriver:
         # libuv gives up a descriptor that reports an error, as a deleted TUN does. An
         # epoll around it is just readable then, and the pump learns the reason.
         self._epolls: dict[Direction, select.epoll] = {}
+        fds = {
+            Direction.TX: [config.tun_fd],
+            Direction.RX: [config.udp_fd, config.udp6_fd],
+        }
         try:
             for direction in Direction:
                 epoll = self._epolls[direction] = select.epoll()
-                fd = config.tun_fd if direction is Direction.TX else config.udp_fd
-                epoll.register(fd, select.EPOLLIN)
+                for fd in filter(lambda fd: fd >= 0, fds[direction]):
+                    epoll.register(fd, select.EPOLLIN)
                 self._loop.add_reader(epoll.fileno(), self._pump, direction)
         except OSError:
             self.close()

@@ -20,14 +20,15 @@ import os
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import reduce
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from operator import and_, or_
 from typing import Literal
 
 from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
 from flannelette.dataplane.path import Path, open_path
-from flannelette.dataplane.underlay import accept_bursts, sends_bursts
+from flannelette.dataplane.underlay import Underlay, accept_bursts, sends_bursts
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     MAX_BATCH,
@@ -36,7 +37,9 @@ from flannelette.native.api import (
     Direction,
     Offload,
     PathConfig,
+    PeerCheck,
     Route,
+    Vxlan,
 )
 from flannelette.tun.device import MAX_QUEUES, TunDevice, open_tun
 
@@ -47,17 +50,38 @@ __all__ = [
     "NO_COUNTERS",
     "NO_OFFLOAD",
     "OFFLOADS",
+    "PEER_CHECKS",
     "Direction",
     "Drop",
+    "Endpoint",
     "Forwarder",
     "Route",
+    "Vxlan",
 ]
 
 OFFLOADS = ("tso", "uso", "gso", "gro")
 """tso, uso: superpackets of TCP, of UDP, through the TUN in both directions.
 gso, gro: bursts through the socket, sent and received."""
 
+PEER_CHECKS = tuple(check.name.lower() for check in PeerCheck)
+"""Whose packets are taken: anybody's; a known peer's; and only its own."""
+
 NO_COUNTERS = Counters.zero(len(Drop))
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Our end of the overlay, known once there is a lease."""
+
+    address: IPv4Address
+    """The TUN's."""
+    mtu: int
+    """Of IPv4 packets, bytes."""
+    address6: IPv6Address | None = None
+    mtu6: int = 0
+    """Of IPv6 packets, bytes; 0: none are carried."""
+    vxlan: Vxlan | None = None
+    """None: flannel's udp backend."""
 
 
 class Forwarder:
@@ -68,21 +92,24 @@ class Forwarder:
 
     def __init__(
         self,
-        underlay: Sequence[socket.socket],
+        underlay: Underlay,
         datapath: str,
         driver: str,
         offload: Collection[str] = OFFLOADS,
         batch: int = 64,
+        peer_check: str = "off",
     ) -> None:
-        """The sockets, one a queue, are the forwarder's from here on. `offload` names
-        what may be used, of OFFLOADS; the Python path uses none. `batch` is how many
-        packets one system call may move, 1 to MAX_BATCH; the Python path moves one."""
-        self._underlay = tuple(underlay)
+        """The underlay is the forwarder's from here on. `offload` names what may be
+        used, of OFFLOADS; the Python path uses none. `batch` is how many packets one
+        system call may move, 1 to MAX_BATCH; the Python path moves one. `peer_check`
+        is of PEER_CHECKS."""
+        self._underlay = underlay
         self._datapath = datapath
         self._driver_name = driver
         self._offload = frozenset(offload if datapath == "native" else ())
         self._batch = batch
-        self._routes: dict[tuple[int, int], Route] = {}
+        self._peer_check = PeerCheck[peer_check.upper()]
+        self._routes: dict[tuple[int, int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
@@ -90,42 +117,31 @@ class Forwarder:
 
     @property
     def routes(self) -> list[Route]:
-        """In order of prefix."""
+        """In order of prefix, IPv4 first."""
         return [self._routes[key] for key in sorted(self._routes)]
 
     def open_tun(self) -> TunDevice:
         """A new TUN, with the offloads that may be used and are granted; it is the
         caller's until start(). Raises OSError."""
         return open_tun(
-            queues=len(self._underlay),
+            queues=len(self._underlay.rx),
             tso="tso" in self._offload,
             uso="uso" in self._offload,
         )
 
-    def start(
-        self, tun: TunDevice, mtu: int, address: IPv4Address, on_error: OnError
-    ) -> None:
+    def start(self, tun: TunDevice, endpoint: Endpoint, on_error: OnError) -> None:
         """Forward. The device is the forwarder's from here on. Raises OSError.
 
-        `mtu` is the overlay's, bytes; `address` is the TUN's; `on_error` is called on
-        the loop when the first pump has ended. After OSError the device is still the
-        caller's, and start() may be tried again."""
+        `on_error` is called on the loop when the first pump has ended. After OSError
+        the device is still the caller's, and start() may be tried again."""
         on_first_error = _once(on_error)
         paths: list[Path] = []
         with ExitStack() as undo:
             # One eventfd stops the pumps of all queues: they end together.
             stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, stop_fd)
-            for tun_fd, sock in zip(tun.queues, self._underlay, strict=True):
-                config = PathConfig(
-                    tun_fd=tun_fd,
-                    udp_fd=sock.fileno(),
-                    stop_fd=stop_fd,
-                    mtu=mtu,
-                    address=int(address),
-                    batch=self._batch,
-                    offloads=self._granted(tun, sock),
-                )
+            for queue in range(len(tun.queues)):
+                config = self._config(tun, queue, endpoint, stop_fd)
                 path = open_path(self._datapath, config)
                 undo.callback(self._retire, path)
                 paths.append(path)
@@ -144,15 +160,37 @@ class Forwarder:
             self._retired[direction] += path.counters(direction)
         path.close()
 
-    def _granted(self, tun: TunDevice, sock: socket.socket) -> Offload:
-        """What the TUN and the socket can do, of what may be used."""
+    def _config(
+        self, tun: TunDevice, queue: int, endpoint: Endpoint, stop_fd: int
+    ) -> PathConfig:
+        underlay = self._underlay
+        rx = [underlay.rx[queue], *underlay.rx6[queue : queue + 1]]
+        return PathConfig(
+            tun_fd=tun.queues[queue],
+            udp_fd=rx[0].fileno(),
+            udp6_fd=rx[1].fileno() if len(rx) > 1 else -1,
+            flow_fds=tuple(sock.fileno() for sock in underlay.flows),
+            flow6_fds=tuple(sock.fileno() for sock in underlay.flows6),
+            stop_fd=stop_fd,
+            mtu=endpoint.mtu,
+            mtu6=endpoint.mtu6,
+            address=int(endpoint.address),
+            address6=int(endpoint.address6 or 0),
+            batch=self._batch,
+            offloads=self._granted(tun, rx),
+            vxlan=endpoint.vxlan,
+            peer_check=self._peer_check,
+        )
+
+    def _granted(self, tun: TunDevice, rx: Sequence[socket.socket]) -> Offload:
+        """What the TUN and the queue's sockets can do, of what may be used."""
         offload = self._offload
         granted = {
             Offload.VNET: tun.vnet,
             Offload.MERGE_TCP: tun.tso,
             Offload.MERGE_UDP: tun.uso,
-            Offload.GSO: "gso" in offload and sends_bursts(sock),
-            Offload.GRO: "gro" in offload and accept_bursts(sock),
+            Offload.GSO: "gso" in offload and all(map(sends_bursts, rx)),
+            Offload.GRO: "gro" in offload and all(map(accept_bursts, rx)),
         }
         return reduce(or_, (bit for bit, is_on in granted.items() if is_on), NO_OFFLOAD)
 
@@ -180,15 +218,14 @@ class Forwarder:
 
     def close(self) -> None:
         self.stop()
-        for sock in self._underlay:
-            sock.close()
+        self._underlay.close()
 
     def set_routes(self, routes: Iterable[Route]) -> None:
         """Insert or replace. Raises OSError: EINVAL for what is no route."""
         routes = list(routes)
         for path in self._paths:
             path.set_routes(routes)
-        self._routes.update({(r.prefix, r.length): r for r in routes})
+        self._routes.update({_key(route): route for route in routes})
 
     def del_routes(self, routes: Iterable[Route]) -> None:
         """Remove by prefix and length."""
@@ -196,7 +233,7 @@ class Forwarder:
         for path in self._paths:
             path.del_routes(routes)
         for route in routes:
-            self._routes.pop((route.prefix, route.length), None)
+            self._routes.pop(_key(route), None)
 
     def counters(self, direction: Direction) -> Counters:
         """Since the forwarder was made, over all its TUNs and queues."""
@@ -204,6 +241,10 @@ class Forwarder:
         for path in self._paths:
             total += path.counters(direction)
         return total
+
+
+def _key(route: Route) -> tuple[int, int, int]:
+    return route.version, route.prefix, route.length
 
 
 def _once(on_error: OnError) -> OnError:

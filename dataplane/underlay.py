@@ -2,48 +2,124 @@
 
 from __future__ import annotations
 
+import ctypes
 import socket
+import struct
 from contextlib import ExitStack
-from ipaddress import IPv4Address
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from flannelette.encap.udp import (
     MOST as UDP_MOST,
     OVERHEAD as UDP_OVERHEAD,
     PORT as UDP_PORT,
 )
+from flannelette.encap.vxlan import (
+    HEADER as VXLAN_HEADER,
+    OVERHEAD as VXLAN_OVERHEAD,
+    OVERHEAD6 as VXLAN_OVERHEAD6,
+    PORT as VXLAN_PORT,
+)
 
-__all__ = ["BUFFER_BYTES", "UDP_MOST", "UDP_OVERHEAD", "UDP_PORT", "open_underlay"]
+__all__ = [
+    "BUFFER_BYTES",
+    "FLOWS",
+    "UDP_MOST",
+    "UDP_OVERHEAD",
+    "UDP_PORT",
+    "VXLAN_HEADER",
+    "VXLAN_OVERHEAD",
+    "VXLAN_OVERHEAD6",
+    "VXLAN_PORT",
+    "Underlay",
+    "open_underlay",
+]
 
 BUFFER_BYTES = 4 << 20
 """Asked of the kernel for each direction; what a burst may outrun us by."""
 
 
+FLOWS = 8
+"""Sockets that send what is inside VXLAN, of one IP version: as many source ports are
+seen by switches and NICs that spread flows (RFC 7348 section 5). More would only make
+the runs shorter that one system call sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """Sockets that receive, one for each queue, and that send, for all of them."""
+
+    rx: tuple[socket.socket, ...]
+    """Of IPv4. They also send, unless there are others for it."""
+    rx6: tuple[socket.socket, ...] = ()
+    """Of IPv6; none: there are only peers with IPv4."""
+    flows: tuple[socket.socket, ...] = ()
+    """That send over IPv4; which, the inner flow tells."""
+    flows6: tuple[socket.socket, ...] = ()
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        return (*self.rx, *self.rx6, *self.flows, *self.flows6)
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
 def open_underlay(
-    address: IPv4Address, port: int, queues: int = 1
-) -> list[socket.socket]:
-    """Non-blocking sockets bound to address:port, the one that all datagrams leave
-    from and arrive at (U6). Once all are bound, the kernel gives all that one peer
-    sends to one of them.
+    address: IPv4Address,
+    port: int,
+    queues: int = 1,
+    address6: IPv6Address | None = None,
+    flows: int = 0,
+) -> Underlay:
+    """Non-blocking sockets bound to address:port, and to [address6]:port, that all
+    datagrams arrive at; and leave from (U6), unless there are `flows` others with ports
+    of their own. Once all are bound, the kernel gives all that one flow of datagrams
+    brings to one of them.
 
     Raises OSError, EADDRINUSE among them."""
     with ExitStack() as undo:
-        first = undo.enter_context(_bound(address, port, joining=False))
-        sockets = [first]
-        if queues > 1:
-            # Only now: whoever has the port refuses a socket that would not share it.
-            # So a second daemon is refused as ever, though it is of the same user.
-            first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            port = first.getsockname()[1]
-        while len(sockets) < queues:
-            joined = _bound(address, port, joining=True)
-            sockets.append(undo.enter_context(joined))
+        rx = _queues(undo, address, port, queues)
+        rx6 = _queues(undo, address6, port, queues) if address6 else ()
+        senders = [_senders(undo, a, flows) if a else () for a in (address, address6)]
         undo.pop_all()
-    return sockets
+    return Underlay(rx, rx6, *senders)
 
 
-def _bound(address: IPv4Address, port: int, joining: bool) -> socket.socket:
+Address = IPv4Address | IPv6Address
+
+
+def _queues(
+    undo: ExitStack, address: Address, port: int, queues: int
+) -> tuple[socket.socket, ...]:
+    sockets = [undo.enter_context(_bound(address, port))]
+    if queues > 1:
+        # Only now: whoever has the port refuses a socket that would not share it.
+        # So a second daemon is refused as ever, though it is of the same user.
+        sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        port = sockets[0].getsockname()[1]
+    while len(sockets) < queues:
+        sockets.append(undo.enter_context(_bound(address, port, joining=True)))
+    return tuple(sockets)
+
+
+def _senders(
+    undo: ExitStack, address: Address, flows: int
+) -> tuple[socket.socket, ...]:
+    """Whatever is sent to them is discarded: nobody would read it."""
+    sockets = [undo.enter_context(_bound(address, 0)) for _ in range(flows)]
+    for sock in sockets:
+        nothing = ctypes.create_string_buffer(_RETURN_0)
+        program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    return tuple(sockets)
+
+
+def _bound(address: Address, port: int, joining: bool = False) -> socket.socket:
     """Raises OSError."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
         for force, option in (
@@ -51,12 +127,15 @@ def _bound(address: IPv4Address, port: int, joining: bool) -> socket.socket:
             (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
         ):
             _enlarge(sock, force, option)
+        if address.version == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if joining:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((str(address), port))
     except OSError as error:
         sock.close()
-        error.add_note(f"binding UDP {address}:{port}")
+        where = f"[{address}]" if address.version == 6 else address
+        error.add_note(f"binding UDP {where}:{port}")
         raise
     return sock
 
@@ -83,6 +162,9 @@ def sends_bursts(sock: socket.socket) -> bool:
 
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
+_SO_ATTACH_FILTER = 26
+_RETURN_0 = struct.pack("@HBBI", 0x06, 0, 0, 0)
+"""A filter (linux/filter.h) that keeps 0 bytes: BPF_RET | BPF_K."""
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 

@@ -15,14 +15,22 @@ import pytest
 
 from flannelette.dataplane import forwarder as module
 from flannelette.dataplane.drivers import DRIVERS, ThreadDriver
-from flannelette.dataplane.forwarder import NO_COUNTERS, Direction, Forwarder
+from flannelette.dataplane.forwarder import (
+    NO_COUNTERS,
+    Direction,
+    Endpoint,
+    Forwarder,
+)
 from flannelette.dataplane.path import Path
 from flannelette.dataplane.purepath import PurePath
-from flannelette.dataplane.underlay import open_underlay
+from flannelette.dataplane.underlay import Underlay, open_underlay
 from flannelette.native.api import Offload, Route
 from flannelette.tun.device import TunDevice
 from tests.helpers.bench import drain
 from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS, packet
+
+LOOPBACK = IPv4Address("127.0.0.1")
+ENDPOINT = Endpoint(TUN_ADDRESS, MTU)
 
 
 def new_tun() -> tuple[TunDevice, socket.socket]:
@@ -44,7 +52,11 @@ def new_queues(
     return TunDevice(tuple(fds), "flannel0", unsteered=unsteered), kernels
 
 
-def underlay() -> socket.socket:
+def underlay() -> Underlay:
+    return open_underlay(LOOPBACK, 0)
+
+
+def other_node() -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
     sock.setblocking(False)
@@ -71,15 +83,15 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_routes_and_counters_outlive_the_tun(datapath: str, driver: str) -> None:
     loop = asyncio.get_running_loop()
     descriptors = set(os.listdir("/proc/self/fd"))
-    with underlay() as peer:
+    with other_node() as peer:
         address, port = peer.getsockname()
         route = ROUTE._replace(address=int(IPv4Address(address)), port=port)
-        forwarder = Forwarder([underlay()], datapath, driver)
+        forwarder = Forwarder(underlay(), datapath, driver)
         assert forwarder.counters(Direction.TX) == NO_COUNTERS
         forwarder.set_routes([route])
         for turn in (1, 2):
             tun, kernel = new_tun()
-            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+            forwarder.start(tun, ENDPOINT, fail)
             await loop.sock_sendall(kernel, packet())
             got = await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
             assert got == packet(ttl=63)
@@ -99,33 +111,33 @@ async def test_a_failed_start_leaves_nothing_and_may_be_repeated(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
-    forwarder = Forwarder([underlay()], "native", "threads", offload=())
+    forwarder = Forwarder(underlay(), "native", "threads", offload=())
     tun, kernel = new_tun()
     before = set(os.listdir("/proc/self/fd")), threading.active_count()
     with monkeypatch.context() as broken:
         break_start(fault, broken)
         with pytest.raises(OSError, match="no more"):
-            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+            forwarder.start(tun, ENDPOINT, fail)
     assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
     forwarder.stop()
     assert set(os.listdir("/proc/self/fd")) == before[0], "the TUN is still ours"
 
-    with underlay() as peer, kernel:
+    with other_node() as peer, kernel:
         address, port = peer.getsockname()
         forwarder.set_routes(
             [ROUTE._replace(address=int(IPv4Address(address)), port=port)]
         )
-        forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+        forwarder.start(tun, ENDPOINT, fail)
         await loop.sock_sendall(kernel, packet())
         await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
         forwarder.close()
 
 
 async def test_the_batch_is_the_path_s() -> None:
-    forwarder = Forwarder([underlay()], "native", "threads", offload=(), batch=0)
+    forwarder = Forwarder(underlay(), "native", "threads", offload=(), batch=0)
     tun, kernel = new_tun()
     with pytest.raises(OSError, match="Invalid argument"):
-        forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+        forwarder.start(tun, ENDPOINT, fail)
     tun.close()
     kernel.close()
     forwarder.close()
@@ -171,9 +183,9 @@ async def test_an_error_that_comes_after_close_is_nobodys() -> None:
 async def test_routes_change_while_forwarding() -> None:
     loop = asyncio.get_running_loop()
     tun, kernel = new_tun()
-    forwarder = Forwarder([underlay()], "native", "threads")
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
-    with underlay() as one, underlay() as two, kernel:
+    forwarder = Forwarder(underlay(), "native", "threads")
+    forwarder.start(tun, ENDPOINT, fail)
+    with other_node() as one, other_node() as two, kernel:
         for peer in (one, two, one):
             address, port = peer.getsockname()
             forwarder.set_routes(
@@ -190,7 +202,6 @@ async def test_routes_change_while_forwarding() -> None:
 
 # ---- queues --------------------------------------------------------------------------
 
-LOOPBACK = IPv4Address("127.0.0.1")
 EVERY_WAY = [(d, r) for d in ("native", "python") for r in DRIVERS]
 
 
@@ -203,13 +214,13 @@ async def test_every_queue_forwards_and_all_go_together(
     loop = asyncio.get_running_loop()
     before = set(os.listdir("/proc/self/fd")), threading.active_count()
     sockets = open_underlay(LOOPBACK, 0, 3)
-    ours = sockets[0].getsockname()
-    with underlay() as peer:
+    ours = sockets.rx[0].getsockname()
+    with other_node() as peer:
         forwarder = Forwarder(sockets, datapath, driver)
         forwarder.set_routes([route_to(peer)])
         for turn in (1, 2):
             tun, kernels = new_queues(3)
-            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+            forwarder.start(tun, ENDPOINT, fail)
             for kernel in kernels:
                 await loop.sock_sendall(kernel, packet())
                 got, sender = await asyncio.wait_for(loop.sock_recvfrom(peer, 2048), 10)
@@ -234,8 +245,8 @@ async def test_a_peer_s_packets_stay_in_order_in_one_queue(
         kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     got: list[list[bytes]] = [[] for _ in kernels]
     forwarder = Forwarder(sockets, datapath, driver)
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
-    senders = [underlay() for _ in range(peers)]
+    forwarder.start(tun, ENDPOINT, fail)
+    senders = [other_node() for _ in range(peers)]
 
     def arrived() -> bool:
         for queue, kernel in zip(got, kernels, strict=True):
@@ -246,7 +257,7 @@ async def test_a_peer_s_packets_stay_in_order_in_one_queue(
     for number in range(each):
         for peer, sender in enumerate(senders):
             data = packet(payload=bytes([peer, number]))
-            sender.sendto(data, sockets[0].getsockname())
+            sender.sendto(data, sockets.rx[0].getsockname())
         total += peers
         await until(arrived)  # what a UNIX socket queues is little
     for peer in range(peers):
@@ -264,8 +275,8 @@ async def test_all_queues_have_the_same_routes() -> None:
     loop = asyncio.get_running_loop()
     tun, kernels = new_queues(2)
     forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "native", "threads")
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
-    with underlay() as one, underlay() as two:
+    forwarder.start(tun, ENDPOINT, fail)
+    with other_node() as one, other_node() as two:
         for peer in (one, two):
             forwarder.set_routes([route_to(peer)])
             for kernel in kernels:
@@ -302,9 +313,9 @@ async def test_a_start_that_fails_at_a_later_queue_leaves_nothing(
     with monkeypatch.context() as broken:
         broken.setattr(module, f"open_{fault}", third_fails)
         with pytest.raises(OSError, match="no more"):
-            forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+            forwarder.start(tun, ENDPOINT, fail)
     assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    forwarder.start(tun, ENDPOINT, fail)
     forwarder.close()
     for kernel in kernels:
         kernel.close()
@@ -329,7 +340,7 @@ async def test_a_lost_tun_is_told_once(
     for turn in (1, 2):
         if turn == 2:
             tun, kernels = new_queues(2)
-        forwarder.start(tun, MTU, TUN_ADDRESS, told.append)
+        forwarder.start(tun, ENDPOINT, told.append)
         for kernel in kernels:
             kernel.send(packet())  # the loop's pumps need a reason
         await until(lambda: len(ended) >= 2 * turn)  # noqa: B023
@@ -353,7 +364,7 @@ async def test_an_offload_is_in_use_if_every_queue_uses_it(
     tun, kernels = new_queues(2)
     forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "native", "threads")
     assert forwarder.offloads == Offload(0)
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    forwarder.start(tun, ENDPOINT, fail)
     assert forwarder.offloads == Offload.GSO | Offload.GRO
     first = forwarder._paths[0]
     with monkeypatch.context() as refused:
@@ -378,7 +389,7 @@ async def test_how_flows_are_steered(
     tun, kernels = new_queues(queues, unsteered)
     forwarder = Forwarder(open_underlay(LOOPBACK, 0, queues), "native", "threads")
     assert forwarder.steering is None
-    forwarder.start(tun, MTU, TUN_ADDRESS, fail)
+    forwarder.start(tun, ENDPOINT, fail)
     assert forwarder.steering == steering
     forwarder.stop()
     assert forwarder.steering is None

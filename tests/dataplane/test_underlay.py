@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from ipaddress import IPv4Address
+from contextlib import ExitStack, closing, contextmanager
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -19,10 +19,9 @@ LOOPBACK = IPv4Address("127.0.0.1")
 @contextmanager
 def opened(queues: int = 1, port: int = 0) -> Iterator[list[socket.socket]]:
     with ExitStack() as stack:
-        sockets = open_underlay(LOOPBACK, port, queues)
-        for sock in sockets:
-            stack.enter_context(sock)
-        yield sockets
+        underlay = open_underlay(LOOPBACK, port, queues)
+        stack.callback(underlay.close)
+        yield list(underlay.rx)
 
 
 @pytest.mark.parametrize("queues", [1, 3])
@@ -91,3 +90,47 @@ def test_nothing_stays_open_when_one_of_them_fails(
     with pytest.raises(OSError, match="no room"):
         open_underlay(LOOPBACK, 0, 3)
     assert [sock.fileno() for sock in bound] == [-1, -1]
+
+
+# ---- IPv6, and sockets that only send ------------------------------------------------
+
+LOOPBACK6 = IPv6Address("::1")
+
+
+def test_each_ip_version_has_queues_and_flows_of_its_own() -> None:
+    underlay = open_underlay(LOOPBACK, 0, 2, LOOPBACK6, flows=3)
+    with closing(underlay):
+        assert [len(of) for of in (underlay.rx, underlay.rx6)] == [2, 2]
+        for family, rx, flows in (
+            (socket.AF_INET, underlay.rx, underlay.flows),
+            (socket.AF_INET6, underlay.rx6, underlay.flows6),
+        ):
+            assert {sock.family for sock in (*rx, *flows)} == {family}
+            ports = {sock.getsockname()[1] for sock in flows}
+            assert len(ports) == 3, "each flow has a source port of its own"
+            assert rx[0].getsockname()[1] not in ports
+    assert {sock.fileno() for sock in underlay.sockets} == {-1}
+
+
+def test_ipv6_leaves_the_port_to_ipv4() -> None:
+    """Both may have the same one, as VXLAN wants."""
+    first = open_underlay(LOOPBACK, 0)
+    port = first.rx[0].getsockname()[1]
+    first.close()
+    with closing(open_underlay(LOOPBACK, port, 1, LOOPBACK6)) as underlay:
+        assert underlay.rx6[0].getsockname()[:2] == ("::1", port)
+
+
+def test_what_is_sent_to_a_sender_is_discarded() -> None:
+    with closing(open_underlay(LOOPBACK, 0, flows=1)) as underlay:
+        (sender,), (receiver,) = underlay.flows, underlay.rx
+        receiver.sendto(b"to nobody", sender.getsockname())
+        assert drain(sender) == []
+        sender.sendto(b"to us", receiver.getsockname())
+        assert drain(receiver) == [b"to us"]
+
+
+def test_an_ipv6_address_is_named_in_brackets() -> None:
+    with pytest.raises(OSError, match="assign") as caught:
+        open_underlay(LOOPBACK, 0, 1, IPv6Address("2001:db8::1"))
+    assert caught.value.__notes__ == ["binding UDP [2001:db8::1]:0"]
