@@ -113,7 +113,7 @@ def _ours(
     node = cluster.wait_connected(deadline)[1]["node"]
     pods = _pods(rig, node["mtu"])
     daemons = list(cluster.daemons.values())
-    return Stand(contender, rig, pods, node["mtu"], daemons, node["tun"])
+    return Stand(contender, rig, pods, node["mtu"], daemons, node["device"])
 
 
 def _kernel(contender: Contender, rig: Rig) -> Stand:

@@ -220,7 +220,7 @@ def _keep(
     one, two = itertools.islice(pods.values(), 2)
     pod = f"ip netns exec {one.ns}"
     host = f"ip netns exec {rig.host(1)}"
-    tun = cluster.statuses()[1]["node"]["tun"]
+    tun = cluster.statuses()[1]["node"]["device"]
     lines = [
         f"{pod} ping {two.address}",
         f"ip netns exec {two.ns} iperf3 --server --daemon",

@@ -6,9 +6,9 @@ and the cluster change. Stopping is the same list backwards.
  2 open the store and the operator socket
  3 wait for the network configuration   4 choose the backend
  ------------------------------------------------------------------------------------
- 5 bind the underlay socket, open the TUN     6 take a lease
- 7 address, MTU and route of the TUN; forward; write subnet.env; ready
- 8 for as long as we run: follow the leases, keep our own, reconcile the link (node.py)
+ 5 open the carrier: for us to carry, the underlay socket and the TUN
+ 6 take a lease     7 carry; write subnet.env; ready
+ 8 for as long as we run: follow the leases, keep our own, reconcile (node.py)
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 
-from flannelette.control import interface, operator, report, subnetfile
-from flannelette.control.backend import UdpBackend
+from flannelette.control import backends, interface, operator, report, subnetfile
+from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
 from flannelette.control.errors import (
     NetworkConfigError,
     StoreUnavailable,
-    one_line,
 )
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.node import Node, Plan
+from flannelette.control.node import Node
+from flannelette.control.plan import Plan
 from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
-from flannelette.dataplane.forwarder import Forwarder
-from flannelette.dataplane.underlay import open_underlay
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)
@@ -119,34 +117,18 @@ class Agent:
                 operator.serve(config.operator_socket, commands)
             )
             network = await self._network_config(store)
-            backend = UdpBackend.from_config(network)
-            plan = self._plan = Plan(external, network, backend)
+            plan = Plan(external, network, backends.from_config(network))
+            self._plan = plan
             # ---- from here on the machine and the cluster change ---------------------
-            underlay = open_underlay(external.address, backend.port, config.queues)
-            forwarder = Forwarder(
-                underlay,
-                config.datapath,
-                config.driver,
-                config.offload,
-                config.batch,
-            )
-            stack.callback(forwarder.close)
-            with ExitStack() as until_forwarding:
-                tun = forwarder.open_tun()
-                until_forwarding.callback(tun.close)
-                if tun.unsteered is not None:
-                    log.warning(
-                        "flows may change their queue: error=%s",
-                        one_line(tun.unsteered),
-                    )
-                keeper = await self._take_lease(store, plan)
-                node = Node(plan, store, keeper, forwarder, netlink)
-                await node.configure(tun)
-                node.forward(tun)
-                until_forwarding.pop_all()
-            subnetfile.write(config.subnet_file, network, keeper.lease, plan.mtu)
+            carrier = open_carrier(config, plan, netlink)
+            stack.callback(carrier.close)
+            keeper = await self._take_lease(store, plan)
+            await carrier.start(keeper.lease)
+            node = Node(plan, store, keeper, carrier)
+            mtu = plan.smallest_mtu
+            subnetfile.write(config.subnet_file, network, keeper.lease, mtu)
             self._node = node
-            log.info("ready: subnet=%s tun=%s", keeper.lease.subnet, tun.name)
+            log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
             await node.live()
 
     async def _choose_interface(self, netlink: Netlink) -> External:
@@ -181,7 +163,7 @@ class Agent:
                 return network
 
     async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
-        attrs = plan.backend.attrs(plan.external.public_ip)
+        attrs = plan.backend.attrs(plan.external, mac=0)
         previous = subnetfile.previous_subnets(self._config.subnet_file)
 
         async def acquire() -> Lease:
@@ -192,7 +174,7 @@ class Agent:
                 raise
 
         lease = await insist("take a lease", acquire, lease_held=False)
-        log.info("lease: subnet=%s", lease.subnet)
+        log.info("lease: subnet=%s", lease.subnets)
         margin = self._config.subnet_lease_renew_margin * 60.0
         return LeaseKeeper(store, lease, margin)
 

@@ -1,55 +1,106 @@
-"""The udp backend: what its network configuration means, and what a lease means to it.
+"""What a backend is to control, and how its configuration is read. Pure.
 
-flannel-behaviour.md section 5.1. A lease's attributes say little here: any node whose
-lease is in the store is reached at its public IP and our own configured port (U7, L7).
+A backend says what the network configuration means, what our lease tells others, and
+what a peer's lease means to us. Who carries the packets is another matter: carrier.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Protocol
 
 from flannelette.control.errors import NetworkConfigError
 from flannelette.control.gojson import fold
-from flannelette.control.lease import LeaseAttrs
+from flannelette.control.interface import External
+from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.dataplane.forwarder import Route
-from flannelette.dataplane.underlay import UDP_MOST, UDP_OVERHEAD, UDP_PORT
 
-TYPE = "udp"
+Subnet = IPv4Network | IPv6Network
+Routes = dict[Subnet, Route]
+"""How a lease's subnets are reached, by subnet."""
 
 
-@dataclass(frozen=True, slots=True)
-class UdpBackend:
-    """flannel's udp backend: raw IPv4 packets in UDP."""
+class Backend(Protocol):
+    """One of flannel's backends, configured."""
 
-    port: int
-    """Where every node of the cluster listens (U1)."""
+    @property
+    def type(self) -> str:
+        """Flannel's name for it, as in Backend.Type."""
 
-    @classmethod
-    def from_config(cls, config: NetworkConfig) -> UdpBackend:
-        """Raises NetworkConfigError for another backend, or a port out of range."""
-        if config.backend_type != TYPE:
+    @property
+    def kernel(self) -> bool:
+        """Does the kernel carry the packets? Otherwise we do."""
+
+    @property
+    def port(self) -> int | None:
+        """Where every node of the cluster listens; None: nothing is encapsulated."""
+
+    def check(self, external: External) -> None:
+        """Raises HostError for an external interface that it cannot work with."""
+
+    def mtus(self, external: int) -> tuple[int, int]:
+        """The overlay's MTUs on an interface with that one: of IPv4 packets, and of
+        IPv6 packets, 0 where there are none. Bytes."""
+
+    def attrs(self, external: External, mac: int) -> LeaseAttrs:
+        """What our lease says: exactly what flanneld writes (L1 to L6)."""
+
+    def objection(self, lease: Lease, own: Lease) -> str | None:
+        """Why a peer's lease is of no use to it; None if it is."""
+
+    def routes(self, lease: Lease) -> Routes:
+        """How the subnets of a lease without objection are reached. That of IPv6 may
+        be missing: not every node takes it."""
+
+
+class Members:
+    """A Backend object's members, as Go reads them: in any case, null as absent, and
+    the zero value of a number as not given."""
+
+    def __init__(self, config: NetworkConfig, names: Iterable[str]) -> None:
+        self._members: dict[str, Any] = fold(dict(config.backend), names)
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        """From `least` to `most`, or the default. Raises NetworkConfigError."""
+        value = self._members.get(name, 0)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise NetworkConfigError(f"network config: Backend.{name} is not a number")
+        if value == 0:
+            return default
+        if not least <= value <= most:
             raise NetworkConfigError(
-                f"network config: backend {config.backend_type!r} is not supported, "
-                f"only {TYPE!r} is"
+                f"network config: Backend.{name} {value} does not lie between "
+                f"{least} and {most}"
             )
-        port = fold(dict(config.backend), ["Port"]).get("Port", UDP_PORT)
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise NetworkConfigError("network config: Backend.Port is not a number")
-        port = port or UDP_PORT  # Go's zero value, as flanneld reads it
-        if not 1 <= port <= 65535:
-            raise NetworkConfigError(f"network config: Backend.Port {port} is no port")
-        return cls(port)
+        return value
 
-    def mtu(self, external: int) -> int:
-        """The overlay's MTU, bytes, on an interface with that MTU (U5)."""
-        return min(external - UDP_OVERHEAD, UDP_MOST)
+    def has(self, name: str) -> bool:
+        return name in self._members
 
-    def attrs(self, public_ip: IPv4Address) -> LeaseAttrs:
-        """What our lease says (L3)."""
-        return LeaseAttrs(public_ip)
+    def boolean(self, name: str) -> bool:
+        """Raises NetworkConfigError."""
+        value = self._members.get(name, False)
+        if not isinstance(value, bool):
+            raise NetworkConfigError(
+                f"network config: Backend.{name} is neither true nor false"
+            )
+        return value
 
-    def route(self, subnet: IPv4Network, attrs: LeaseAttrs) -> Route:
-        """How that lease's subnet is reached."""
-        return Route.to(subnet, attrs.public_ip, self.port)
+    def choice(self, name: str, *choices: str) -> str:
+        """The first is the default. Raises NetworkConfigError."""
+        value = self._members.get(name, choices[0])
+        if value not in choices:
+            raise NetworkConfigError(
+                f"network config: Backend.{name} is {value!r:.40}, not one of "
+                f"{', '.join(choices)}"
+            )
+        return str(value)
+
+
+def wrong_type(attrs: LeaseAttrs, wanted: str) -> str | None:
+    """The objection to a lease of another backend (L7)."""
+    if attrs.backend_type == wanted:
+        return None
+    return f"backend {attrs.backend_type or 'udp'}, not {wanted}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
@@ -77,9 +77,11 @@ class Config:
     etcd_password: str = field(repr=False)
     """Never logged (C7)."""
     iface: tuple[str, ...]
-    """Names or IPv4 addresses of external interfaces, the first usable one wins."""
+    """Names or addresses of external interfaces, the first usable one wins."""
     public_ip: IPv4Address | None
     """The address that peers send to; None: the external interface's own."""
+    public_ipv6: IPv6Address | None
+    """The same in dual stack, for IPv6."""
     subnet_file: Path
     """Where subnet.env is written (S1), and our last subnet remembered (E15)."""
     subnet_lease_renew_margin: int
@@ -94,6 +96,8 @@ class Config:
     """What may be used of dataplane.forwarder.OFFLOADS, if the kernel grants it."""
     batch: int
     """Packets that one system call may move, 1 to MAX_BATCH."""
+    peer_check: Literal["peer", "strict", "off"]
+    """Whose packets are taken from the wire."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
@@ -131,6 +135,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         etcd_password=values["etcd-password"],
         iface=values["iface"],
         public_ip=values["public-ip"],
+        public_ipv6=values["public-ipv6"],
         subnet_file=values["subnet-file"],
         subnet_lease_renew_margin=values["subnet-lease-renew-margin"],
         datapath=values["datapath"],
@@ -138,6 +143,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         queues=values["queues"],
         offload=values["offload"],
         batch=values["batch"],
+        peer_check=values["peer-check"],
         operator_socket=socket,
         verbosity=values["v"],
     )
@@ -211,10 +217,18 @@ def _endpoints(text: str) -> tuple[str, ...]:
 
 
 def _iface(text: str) -> str:
-    """A name as the kernel allows them, which covers every IPv4 address too."""
-    if not _IFNAME.fullmatch(text):
-        raise ValueError("an interface name or an IPv4 address is wanted")
+    """A name as the kernel allows them, which covers every IPv4 address too; or an
+    IPv6 address."""
+    if not _IFNAME.fullmatch(text) and not _is_ipv6(text):
+        raise ValueError("an interface name or an address is wanted")
     return text
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).scope_id is None
+    except AddressValueError:
+        return False
 
 
 def _unicast(text: str) -> IPv4Address | None:
@@ -226,6 +240,17 @@ def _unicast(text: str) -> IPv4Address | None:
         raise ValueError("an IPv4 address is wanted") from None
     if address.is_unspecified or address.is_multicast or address.is_reserved:
         raise ValueError("a unicast address is wanted")
+    return address
+
+
+def _unicast6(text: str) -> IPv6Address | None:
+    if not text:
+        return None
+    if not _is_ipv6(text):
+        raise ValueError("an IPv6 address is wanted")
+    address = IPv6Address(text)
+    if address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError("a unicast address that is not link-local is wanted")
     return address
 
 
@@ -301,6 +326,13 @@ _OURS = (
         "64",
     ),
     Flag(
+        "peer-check",
+        goflags.one_of("peer", "strict", "off"),
+        "`WHOSE` packets are taken: peer (a known node's), strict (from its own subnets"
+        " only) or off",
+        "peer",
+    ),
+    Flag(
         "operator-socket",
         _path_or_none,
         f"`PATH` of the socket for status; without it {SOCKET_NAME} beside subnet-file",
@@ -327,10 +359,11 @@ _FLANNELD = (
     Flag(
         "iface",
         _iface,
-        "`NAME` or IPv4 address of the external interface",
+        "`NAME` or address of the external interface",
         repeated=True,
     ),
     Flag("public-ip", _unicast, "`ADDRESS` that other nodes send to"),
+    Flag("public-ipv6", _unicast6, "`ADDRESS` that they send to over IPv6"),
     Flag(
         "subnet-file",
         _path,

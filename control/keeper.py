@@ -109,38 +109,38 @@ class LeaseKeeper:
                 # Gone, or somebody else's: taking it again tells which.
                 log.warning("the lease was lost: reason=%s", error)
                 self.lease = await self._store.reacquire(self.lease)
-            log.info("lease renewed: subnet=%s", self.lease.subnet)
+            log.info("lease renewed: subnet=%s", self.lease.subnets)
 
     async def notice(self, event: Event) -> None:
         """See what an event means for our own lease. Raises LeaseLost."""
         if not self._revoked(event):
             return
         async with self._writing:
-            log.warning("our lease was revoked: subnet=%s", self.lease.subnet)
+            log.warning("our lease was revoked: subnet=%s", self.lease.subnets)
             self.lease = await insist(
                 "take the lease again",
                 lambda: self._store.reacquire(self.lease),
                 lease_held=True,
             )
-            log.info("lease taken again: subnet=%s", self.lease.subnet)
+            log.info("lease taken again: subnet=%s", self.lease.subnets)
 
     def _revoked(self, event: Event) -> bool:
         """Is our lease gone? Raises LeaseLost if the event shows another holder."""
         own = self.lease
         match event:
-            case Removed(subnet):
-                return subnet == own.subnet
+            case Removed(subnet, subnet6):
+                return (subnet, subnet6) == own.subnets
             case Added(lease):
                 holders = [lease]
             case Snapshot(leases):
-                holders = [lease for lease in leases if lease.subnet == own.subnet]
+                holders = [lease for lease in leases if lease.subnets == own.subnets]
                 if not holders:
                     return True
         for lease in holders:
             same = lease.attrs.public_ip == own.attrs.public_ip
-            if lease.subnet == own.subnet and not same:
+            if lease.subnets == own.subnets and not same:
                 raise LeaseLost(
-                    f"{own.subnet} is held by {lease.attrs.public_ip} now, "
+                    f"{own.subnets} is held by {lease.attrs.public_ip} now, "
                     f"not by us ({own.attrs.public_ip})"
                 )
         return False

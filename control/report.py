@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from ipaddress import IPv4Address
 from typing import Any
 
-from flannelette.control.backend import TYPE
+from flannelette.control import mac
+from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config, version
-from flannelette.control.node import Node, Plan
+from flannelette.control.node import Node
+from flannelette.control.plan import Plan
 from flannelette.control.store import Store
+from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
 from flannelette.dataplane.forwarder import (
     NO_COUNTERS,
     NO_OFFLOAD,
     Direction,
     Drop,
     Forwarder,
+    Route,
 )
 
 
@@ -34,65 +37,110 @@ def document(
         "version": version(),
         "ready": node is not None,
         "uptime": uptime,
-        "node": {
-            "datapath": config.datapath,
-            "driver": config.driver,
-            "queues": config.queues,
-            "steering": node and node.forwarder.steering,
-            "offloads": _offloads(node),
-            "tun": node and node.tun_name,
-            **_plan(plan),
-        },
-        "network": plan and str(plan.network.network),
+        "node": _node(config, plan, node),
+        "network": plan and _both(plan.network.network, plan.network.network6),
         "lease": node and _lease(node),
         "store": store and asdict(store.status()),
-        "routes": _routes(node.forwarder) if node else [],
-        "counters": {
-            direction.name.lower(): _counters(node, direction)
-            for direction in Direction
-        },
+        "routes": _routes(node.carrier) if node else [],
+        "ignored": _ignored(node) if node else [],
+        "counters": _both_directions(node),
         "repairs": node.repairs if node else 0,
         "last_error": node.error if node else waiting_for,
     }
 
 
-def _offloads(node: Node | None) -> list[str]:
-    used = node.forwarder.offloads if node else NO_OFFLOAD
-    return [str(bit.name).lower() for bit in used]
+def _node(config: Config, plan: Plan | None, node: Node | None) -> dict[str, Any]:
+    forwarder = node.carrier.forwarder if node else None
+    used = forwarder.offloads if forwarder else NO_OFFLOAD
+    kernel = plan is not None and plan.backend.kernel
+    return {
+        "datapath": "kernel" if kernel else config.datapath,
+        "driver": config.driver,
+        "queues": config.queues,
+        "steering": forwarder and forwarder.steering,
+        "offloads": [str(bit.name).lower() for bit in used],
+        "peer_check": config.peer_check,
+        "device": node and node.carrier.device,
+        **_plan(plan),
+        **_vxlan(plan, node),
+    }
 
 
 def _plan(plan: Plan | None) -> dict[str, Any]:
     if plan is None:
-        names = ("public_ip", "interface", "address", "mtu", "backend", "port")
-        return dict.fromkeys(names)
+        names = ("public_ip", "public_ipv6", "interface", "address", "mtu", "mtu6")
+        return dict.fromkeys((*names, "backend", "port"))
+    public_ipv6 = plan.external.public_ipv6
     return {
         "public_ip": str(plan.external.public_ip),
+        "public_ipv6": public_ipv6 and str(public_ipv6),
         "interface": plan.external.name,
         "address": str(plan.external.address),
         "mtu": plan.mtu,
-        "backend": TYPE,
+        "mtu6": plan.mtu6 or None,
+        "backend": plan.backend.type,
         "port": plan.backend.port,
     }
+
+
+def _vxlan(plan: Plan | None, node: Node | None) -> dict[str, Any]:
+    if plan is None or not isinstance(plan.backend, VxlanBackend):
+        return {"vni": None, "mac": None}
+    own = node and vtep_mac(node.keeper.lease.attrs.backend_data)
+    return {"vni": plan.backend.vni, "mac": own and mac.show(own)}
+
+
+def _both(one: object, six: object | None) -> str:
+    return str(one) if six is None else f"{one}, {six}"
 
 
 def _lease(node: Node) -> dict[str, Any]:
     lease = node.keeper.lease
     left = None if lease.expires is None else lease.expires - time.time()
-    return {"subnet": str(lease.subnet), "expires_in": left}
+    return {
+        "subnet": str(lease.subnet),
+        "subnet6": lease.subnet6 and str(lease.subnet6),
+        "expires_in": left,
+    }
 
 
-def _routes(forwarder: Forwarder) -> list[dict[str, str]]:
+def _routes(carrier: Carrier) -> list[dict[str, Any]]:
+    direct = carrier.direct
     return [
         {
-            "subnet": f"{IPv4Address(route.prefix)}/{route.length}",
-            "peer": f"{IPv4Address(route.address)}:{route.port}",
+            "subnet": str(route.subnet),
+            "peer": _peer(route),
+            "direct": route.subnet in direct,
         }
-        for route in forwarder.routes
+        for route in carrier.routes
     ]
 
 
-def _counters(node: Node | None, direction: Direction) -> dict[str, Any]:
-    counters = node.forwarder.counters(direction) if node else NO_COUNTERS
+def _peer(route: Route) -> str:
+    """Its address, and its port if it has one."""
+    if not route.port:
+        return str(route.peer)
+    address = f"[{route.peer}]" if route.outer == 6 else str(route.peer)
+    return f"{address}:{route.port}"
+
+
+def _ignored(node: Node) -> list[dict[str, str]]:
+    return [
+        {"subnet": str(subnets), "reason": reason}
+        for subnets, reason in node.table.ignored.items()
+    ]
+
+
+def _both_directions(node: Node | None) -> dict[str, Any] | None:
+    """None where the kernel carries the packets, and counts them."""
+    forwarder = node.carrier.forwarder if node else None
+    if node is not None and forwarder is None:
+        return None
+    return {each.name.lower(): _counters(forwarder, each) for each in Direction}
+
+
+def _counters(forwarder: Forwarder | None, direction: Direction) -> dict[str, Any]:
+    counters = forwarder.counters(direction) if forwarder else NO_COUNTERS
     return {
         "packets": counters.packets,
         "bytes": counters.bytes,

@@ -21,15 +21,25 @@ _LABEL = 9
 
 class NodeDocument(TypedDict):
     public_ip: str | None
+    public_ipv6: str | None
     interface: str | None
     address: str | None
     """The external interface's own."""
-    tun: str | None
+    device: str | None
+    """Where packets enter the overlay: our TUN, or the kernel's device. host-gw has
+    none."""
     mtu: int | None
-    """Of the overlay, bytes."""
+    """Of the overlay's IPv4 packets, bytes."""
+    mtu6: int | None
+    """Of its IPv6 packets; null: there are none."""
     backend: str | None
     port: int | None
+    vni: int | None
+    """Of vxlan only, as is the MAC."""
+    mac: str | None
+    peer_check: str
     datapath: str
+    """`native` or `python`, which are ours, or `kernel`."""
     driver: str
     queues: int
     steering: str | None
@@ -41,6 +51,7 @@ class NodeDocument(TypedDict):
 
 class LeaseDocument(TypedDict):
     subnet: str
+    subnet6: str | None
     expires_in: float | None
     """Seconds; null if it never does."""
 
@@ -57,7 +68,16 @@ class StoreDocument(TypedDict):
 class RouteDocument(TypedDict):
     subnet: str
     peer: str
-    """Address and port."""
+    """Address and port; without one where nothing is encapsulated."""
+    direct: bool
+    """Over the network segment, without encapsulation (DirectRouting)."""
+
+
+class IgnoredDocument(TypedDict):
+    """A lease that is no route."""
+
+    subnet: str
+    reason: str
 
 
 class DirectionDocument(TypedDict):
@@ -88,9 +108,11 @@ class StatusDocument(TypedDict):
     lease: LeaseDocument | None
     store: StoreDocument | None
     routes: list[RouteDocument]
-    counters: CountersDocument
+    ignored: list[IgnoredDocument]
+    counters: CountersDocument | None
+    """null: the kernel carries the packets, and counts them."""
     repairs: int
-    """How often the link had to be brought back to its desired state."""
+    """How often a device or a route had to be brought back to its desired state."""
     last_error: str | None
 
 
@@ -145,39 +167,60 @@ def _parts(status: StatusDocument) -> Iterator[tuple[str, str]]:
     yield "lease", _lease(status["lease"])
     yield from _store(status["store"])
     yield "repairs", f"{status['repairs']:,}"
-    yield from _direction("tx", status["counters"]["tx"])
-    yield from _direction("rx", status["counters"]["rx"])
+    if status["counters"] is not None:
+        yield from _direction("tx", status["counters"]["tx"])
+        yield from _direction("rx", status["counters"]["rx"])
     yield "routes", f"{len(status['routes']):,}"
     for route in status["routes"]:
-        yield "", f"{route['subnet']} to {route['peer']}"
+        direct = ", directly" if route["direct"] else ""
+        yield "", f"{route['subnet']} to {route['peer']}{direct}"
+    if status["ignored"]:
+        yield "ignored", f"{len(status['ignored']):,}"
+    for lease in status["ignored"]:
+        yield "", f"{lease['subnet']}: {lease['reason']}"
 
 
 def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
     if node["public_ip"] is None:
         yield "node", "not known yet"
         return
-    yield "node", f"{node['public_ip']}, by {node['interface']} ({node['address']})"
-    yield (
-        "backend",
-        f"{node['backend']}, port {node['port']}, "
-        f"{node['datapath']} path, {node['driver']} driver",
-    )
-    yield "tun", f"{node['tun'] or 'none'}, MTU {node['mtu']}"
+    public = [node["public_ip"], *filter(None, [node["public_ipv6"]])]
+    yield "node", f"{', '.join(public)}, by {node['interface']} ({node['address']})"
+    yield "backend", ", ".join(_backend(node))
+    mtu6 = f", {node['mtu6']} for IPv6" if node["mtu6"] else ""
+    yield "device", f"{node['device'] or 'none'}, MTU {node['mtu']}{mtu6}"
+    if node["mac"] is not None:
+        yield "", f"MAC {node['mac']}"
+    if node["datapath"] == "kernel":
+        return
     if node["queues"] > 1:
         steering = f", {node['steering']} steering" if node["steering"] else ""
         yield "queues", f"{node['queues']}{steering}"
     yield "offload", ", ".join(node["offloads"]) or "none"
+    yield "peers", f"{node['peer_check']} check"
+
+
+def _backend(node: NodeDocument) -> Iterator[str]:
+    yield str(node["backend"])
+    if node["vni"] is not None:
+        yield f"VNI {node['vni']}"
+    if node["port"] is not None:
+        yield f"port {node['port']}"
+    yield f"{node['datapath']} path"
+    if node["datapath"] != "kernel":
+        yield f"{node['driver']} driver"
 
 
 def _lease(lease: LeaseDocument | None) -> str:
     if lease is None:
         return "none yet"
     left = lease["expires_in"]
+    subnets = ", ".join(filter(None, [lease["subnet"], lease["subnet6"]]))
     if left is None:
-        return f"{lease['subnet']}, permanent"
+        return f"{subnets}, permanent"
     if left <= 0:
-        return f"{lease['subnet']}, expired"
-    return f"{lease['subnet']}, expires in {duration(left)}"
+        return f"{subnets}, expired"
+    return f"{subnets}, expires in {duration(left)}"
 
 
 def _store(store: StoreDocument | None) -> Iterator[tuple[str, str]]:

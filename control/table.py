@@ -1,38 +1,54 @@
 """The lease table: events in, route changes out. Pure.
 
-It remembers what the backend was told, so that a Snapshot yields only differences, in
-attributes too (flanneld compares subnets alone and misses them: E31), and our own
-lease never becomes a route (E27, E30). Nor does a lease that could only do harm: one
-outside the network takes what other leases hold, or nobody does; one with our public
-IP would send packets to ourselves, and round in circles.
+It remembers what was told, so that a Snapshot yields only differences, in what a lease
+means too (flanneld compares subnets alone and misses it: E31), and our own lease never
+becomes a route (E27, E30). Nor does a lease that could only do harm: one outside the
+network takes what other leases hold, or nobody does; one with our public IP would send
+packets to ourselves, and round in circles.
+
+A lease is its key: an IPv4 subnet, in dual stack with an IPv6 one. Nothing keeps two
+keys from sharing one of their subnets, as when a cluster changes to dual stack. Each
+lease then claims its subnets; of several claims to a subnet that of a lease which fits
+the network goes first, and when one goes away the next has the subnet at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
 
-from flannelette.control.lease import Added, Event, LeaseAttrs, Removed, Snapshot
+from flannelette.control.backend import Backend, Routes, Subnet
+from flannelette.control.lease import (
+    Added,
+    Event,
+    Lease,
+    Removed,
+    Snapshot,
+    Subnets,
+    subnet_key,
+)
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.dataplane.forwarder import Route
 
 
 @dataclass(frozen=True, slots=True)
 class SetRoute:
-    """Reach subnet by the node that these attributes describe."""
+    """Reach the subnet so."""
 
-    subnet: IPv4Network
-    attrs: LeaseAttrs
+    subnet: Subnet
+    route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class DelRoute:
-    subnet: IPv4Network
+    subnet: Subnet
 
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
     """A lease is there, and is no route; told once for as long as that is so."""
 
-    subnet: IPv4Network
+    subnets: Subnets
     reason: str
 
 
@@ -42,60 +58,107 @@ Change = SetRoute | DelRoute | Ignored
 class LeaseTable:
     """All peers' leases, as the events so far describe them."""
 
-    def __init__(
-        self, own: IPv4Network, public_ip: IPv4Address, network: IPv4Network
-    ) -> None:
-        """`own` and `public_ip` are of our own lease."""
+    def __init__(self, own: Lease, network: NetworkConfig, backend: Backend) -> None:
+        """`own` is our own lease."""
+        self.ignored: dict[Subnets, str] = {}
+        """Leases that are no routes, and why."""
         self._own = own
-        self._public_ip = public_ip
         self._network = network
-        self._peers: dict[IPv4Network, LeaseAttrs] = {}
-        self._ignored: dict[IPv4Network, str] = {}
+        self._backend = backend
+        self._peers: dict[Subnets, Routes] = {}
+        """What each lease claims."""
+        self._claims: dict[Subnet, dict[Subnets, Route]] = {}
+        """The same by subnet."""
+        self._told: Routes = {}
 
     def apply(self, event: Event) -> list[Change]:
         """Take in one event; the changes that follow, removals before additions."""
+        ignored: list[Ignored] = []
+        touched: dict[Subnet, None] = {}  # in order, and each once
         match event:
             case Added(lease):
-                return self._set(lease.subnet, lease.attrs)
-            case Removed(subnet):
-                return self._del(subnet)
-            case Snapshot(leases):
-                return self._replace({lease.subnet: lease.attrs for lease in leases})
+                leases: Iterable[Lease] = (lease,)
+            case Removed():
+                leases = ()
+                self._forget(Subnets(event.subnet, event.subnet6), touched)
+            case Snapshot():
+                leases = {lease.subnets: lease for lease in event.leases}.values()
+                there = {lease.subnets for lease in leases}
+                for key in [*self._peers, *self.ignored]:
+                    if key not in there:
+                        self._forget(key, touched)
+        for lease in leases:
+            ignored += self._take(lease, touched)
+        changes = [change for subnet in touched for change in self._settle(subnet)]
+        changes.sort(key=lambda change: not isinstance(change, DelRoute))
+        return [*changes, *ignored]
 
-    def _replace(self, there: dict[IPv4Network, LeaseAttrs]) -> list[Change]:
-        changes: list[Change] = []
-        for subnet in [*self._peers, *self._ignored]:
-            if subnet not in there:
-                changes += self._del(subnet)
-        for subnet, attrs in there.items():
-            changes += self._set(subnet, attrs)
-        # A lease that turned bad is removed late; `sorted` keeps all other order.
-        return sorted(changes, key=lambda change: not isinstance(change, DelRoute))
-
-    def _set(self, subnet: IPv4Network, attrs: LeaseAttrs) -> list[Change]:
-        if subnet == self._own or self._peers.get(subnet) == attrs:
+    def _take(self, lease: Lease, touched: dict[Subnet, None]) -> list[Ignored]:
+        key = lease.subnets
+        if key == self._own.subnets:
             return []
-        reason = self._objection(subnet, attrs)
+        reason = self._objection(lease)
         if reason is None:
-            self._ignored.pop(subnet, None)
-            self._peers[subnet] = attrs
-            return [SetRoute(subnet, attrs)]
-        if self._ignored.get(subnet) == reason:
+            self.ignored.pop(key, None)
+            self._claim(key, self._backend.routes(lease), touched)
             return []
-        removed = self._del(subnet)
-        self._ignored[subnet] = reason
-        return [*removed, Ignored(subnet, reason)]
+        if self.ignored.get(key) == reason:
+            return []
+        self._forget(key, touched)
+        self.ignored[key] = reason
+        return [Ignored(key, reason)]
 
-    def _objection(self, subnet: IPv4Network, attrs: LeaseAttrs) -> str | None:
+    def _objection(self, lease: Lease) -> str | None:
         """Why such a lease is no route; None if it is one."""
-        if not subnet.subnet_of(self._network):
+        own, six = self._own, self._network.network6
+        if not lease.subnet.subnet_of(self._network.network):
             return "outside the network"
-        if attrs.public_ip == self._public_ip:
+        if six is not None and lease.subnet6 is not None:
+            if not lease.subnet6.subnet_of(six):
+                return "outside the network"
+            if lease.subnet6 == own.subnet6:
+                return "our own subnet"
+            if _same(lease.attrs.public_ipv6, own.attrs.public_ipv6):
+                return "our own public IP"
+        if lease.subnet == own.subnet:
+            return "our own subnet"
+        if lease.attrs.public_ip == own.attrs.public_ip:
             return "our own public IP"
-        return None
+        return self._backend.objection(lease, own)
 
-    def _del(self, subnet: IPv4Network) -> list[Change]:
-        self._ignored.pop(subnet, None)
-        if self._peers.pop(subnet, None) is None:
+    def _forget(self, key: Subnets, touched: dict[Subnet, None]) -> None:
+        self.ignored.pop(key, None)
+        self._claim(key, {}, touched)
+
+    def _claim(self, key: Subnets, routes: Routes, touched: dict[Subnet, None]) -> None:
+        """The lease claims these subnets, and no others."""
+        for subnet in self._peers.pop(key, {}):
+            touched[subnet] = None
+            del self._claims[subnet][key]
+        for subnet, route in routes.items():
+            touched[subnet] = None
+            self._claims.setdefault(subnet, {})[key] = route
+        if routes:
+            self._peers[key] = routes
+
+    def _settle(self, subnet: Subnet) -> list[Change]:
+        """Tell whose the subnet is, if that is new."""
+        claims = self._claims[subnet]
+        if not claims:
+            del self._claims[subnet]
+            return [DelRoute(subnet)] if self._told.pop(subnet, None) else []
+        route = claims[min(claims, key=self._rank)]
+        if self._told.get(subnet) == route:
             return []
-        return [DelRoute(subnet)]
+        self._told[subnet] = route
+        return [SetRoute(subnet, route)]
+
+    def _rank(self, key: Subnets) -> tuple[bool, str]:
+        """Who goes first: a lease of the network's own kind; then whoever, but it must
+        not depend on the order of events."""
+        fits = (key.v6 is not None) == (self._network.network6 is not None)
+        return not fits, subnet_key(*key)
+
+
+def _same(one: object, other: object) -> bool:
+    return one is not None and one == other

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,7 @@ FLANNELD_DEFAULTS = Config(
     etcd_password="",
     iface=(),
     public_ip=None,
+    public_ipv6=None,
     subnet_file=Path("/run/flannel/subnet.env"),
     subnet_lease_renew_margin=60,
     datapath="native",
@@ -40,6 +41,7 @@ FLANNELD_DEFAULTS = Config(
     queues=1,
     offload=frozenset({"tso", "uso", "gso", "gro"}),
     batch=64,
+    peer_check="peer",
     operator_socket=Path("/run/flannel/flannelette.sock"),
     verbosity=0,
 )
@@ -57,6 +59,8 @@ def test_each_flag_has_its_field() -> None:
         "--queues=256",
         "--offload=tso,gro",
         "--batch=1",
+        "--peer-check=strict",
+        "--public-ipv6=2001:db8::7",
         "--operator-socket=/tmp/o.sock",
         "--etcd-endpoints=https://a:1,https://[::1]:2/",
         "--etcd-prefix=/p",
@@ -68,6 +72,7 @@ def test_each_flag_has_its_field() -> None:
         "-iface=eth0",
         "-iface",
         "192.0.2.1",
+        "-iface=2001:db8::1",
         "--public-ip=192.0.2.9",
         "--subnet-file=/tmp/subnet.env",
         "--subnet-lease-renew-margin=1439",
@@ -82,8 +87,9 @@ def test_each_flag_has_its_field() -> None:
         etcd_cafile="ca",
         etcd_username="u",
         etcd_password="p w",
-        iface=("eth0", "192.0.2.1"),
+        iface=("eth0", "192.0.2.1", "2001:db8::1"),
         public_ip=IPv4Address("192.0.2.9"),
+        public_ipv6=IPv6Address("2001:db8::7"),
         subnet_file=Path("/tmp/subnet.env"),
         subnet_lease_renew_margin=1439,
         datapath="python",
@@ -91,6 +97,7 @@ def test_each_flag_has_its_field() -> None:
         queues=256,
         offload=frozenset({"tso", "gro"}),
         batch=1,
+        peer_check="strict",
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
     )
@@ -234,6 +241,7 @@ def test_the_usage_has_every_flag_under_its_owner() -> None:
         "--queues",
         "--offload",
         "--batch",
+        "--peer-check",
         "--operator-socket",
     ]
     for flag in config.FLAGS:

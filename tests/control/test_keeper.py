@@ -14,16 +14,16 @@ from typing import cast
 import pytest
 
 from flannelette.control import keeper as module
-from flannelette.control.backend import UdpBackend
+from flannelette.control.carrier import Carrier
 from flannelette.control.errors import LeaseLost, StoreError, StoreUnavailable
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Added, Event, Lease, LeaseAttrs, Removed, Snapshot
 from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.node import Node, Plan
-from flannelette.dataplane.forwarder import Forwarder
-from flannelette.tun.link import Netlink
+from flannelette.control.node import Node
+from flannelette.control.plan import Plan
+from flannelette.control.udpbackend import UdpBackend
 
 CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 US, THEM = LeaseAttrs(IPv4Address("192.0.2.1")), LeaseAttrs(IPv4Address("192.0.2.2"))
@@ -190,9 +190,9 @@ async def test_another_holder_closes_the_watch(
 
     monkeypatch.setattr(store, "watch", watch)
     external = External("eth0", 2, 1500, US.public_ip, US.public_ip)
-    plan = Plan(external, CONFIG, UdpBackend(8285))
+    plan = Plan(external, CONFIG, UdpBackend())
     keeper = LeaseKeeper(store, lease, margin=3600)
-    node = Node(plan, store, keeper, cast(Forwarder, None), cast(Netlink, None))
+    node = Node(plan, store, keeper, cast(Carrier, None))
     with pytest.raises(LeaseLost) as caught:
         await node._follow()
     assert closed.is_set(), caught  # which holds the frame, so nothing was collected

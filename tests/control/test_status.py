@@ -24,12 +24,17 @@ DOCUMENT: dict[str, Any] = {
     "uptime": 93784.5,
     "node": {
         "public_ip": "192.0.2.1",
+        "public_ipv6": None,
         "interface": "eth0",
         "address": "10.0.0.1",
-        "tun": "flannel0",
+        "device": "flannel0",
         "mtu": 1472,
+        "mtu6": None,
         "backend": "udp",
         "port": 8285,
+        "vni": None,
+        "mac": None,
+        "peer_check": "peer",
         "datapath": "native",
         "driver": "threads",
         "queues": 1,
@@ -37,7 +42,7 @@ DOCUMENT: dict[str, Any] = {
         "offloads": ["vnet", "gso"],
     },
     "network": "10.5.0.0/16",
-    "lease": {"subnet": "10.5.1.0/24", "expires_in": 86390.1},
+    "lease": {"subnet": "10.5.1.0/24", "subnet6": None, "expires_in": 86390.1},
     "store": {
         "kind": "etcd",
         "connected": True,
@@ -47,9 +52,10 @@ DOCUMENT: dict[str, Any] = {
         "error": None,
     },
     "routes": [
-        {"subnet": "10.5.2.0/24", "peer": "192.0.2.2:8285"},
-        {"subnet": "10.5.3.0/24", "peer": "192.0.2.3:8285"},
+        {"subnet": "10.5.2.0/24", "peer": "192.0.2.2:8285", "direct": False},
+        {"subnet": "10.5.3.0/24", "peer": "192.0.2.3:8285", "direct": False},
     ],
+    "ignored": [],
     "counters": {"tx": DIRECTION, "rx": DIRECTION},
     "repairs": 3,
     "last_error": None,
@@ -73,8 +79,9 @@ def test_a_node_at_work() -> None:
         "flannelette 0.1.0, ready, up 1 d 2 h",
         "node     192.0.2.1, by eth0 (10.0.0.1)",
         "backend  udp, port 8285, native path, threads driver",
-        "tun      flannel0, MTU 1472",
+        "device   flannel0, MTU 1472",
         "offload  vnet, gso",
+        "peers    peer check",
         "network  10.5.0.0/16",
         "lease    10.5.1.0/24, expires in 23 h 59 min",
         "store    etcd, connected, revision 42",
@@ -87,10 +94,62 @@ def test_a_node_at_work() -> None:
     ]
 
 
+def test_vxlan_in_dual_stack() -> None:
+    """With the longest addresses there are, every line fits."""
+    six = "2001:db8:ffff:ffff:ffff:ffff:ffff:fff1"
+    document = changed(
+        node__public_ipv6=six,
+        node__backend="vxlan",
+        node__port=8472,
+        node__vni=16777215,
+        node__mac="0a:00:00:00:00:01",
+        node__mtu=1450,
+        node__mtu6=1430,
+        network="10.5.0.0/16, fd00:5::/48",
+        lease__subnet6="fd00:5:0:1::/64",
+        routes=[
+            {"subnet": "fd00:5:9::/64", "peer": f"[{six}]:8472", "direct": True},
+        ],
+        ignored=[{"subnet": "10.5.9.0/24, fd00:5:0:9::/64", "reason": "our own MAC"}],
+    )
+    shown = render(document).splitlines()
+    assert all(len(line) <= WIDTH for line in shown)
+    assert shown[1:5] == [
+        f"node     192.0.2.1, {six}, by eth0 (10.0.0.1)",
+        "backend  vxlan, VNI 16777215, port 8472, native path, threads driver",
+        "device   flannel0, MTU 1450, 1430 for IPv6",
+        "         MAC 0a:00:00:00:00:01",
+    ]
+    assert "lease    10.5.1.0/24, fd00:5:0:1::/64, expires in 23 h 59 min" in shown
+    assert shown[-5:] == [
+        "routes   1",
+        f"         fd00:5:9::/64 to [{six}]:8472,",
+        "         directly",
+        "ignored  1",
+        "         10.5.9.0/24, fd00:5:0:9::/64: our own MAC",
+    ]
+
+
+def test_what_the_kernel_carries_it_counts() -> None:
+    document = changed(
+        counters=None,
+        node__datapath="kernel",
+        node__backend="host-gw",
+        node__port=None,
+        node__device=None,
+    )
+    shown = render(document).splitlines()
+    assert "backend  host-gw, kernel path" in shown
+    assert "device   none, MTU 1472" in shown
+    labels = [line.split()[0] for line in shown]
+    assert not {"tx", "rx", "offload", "queues", "peers"} & set(labels)
+
+
 def test_a_node_that_waits_for_its_network() -> None:
     nothing = dict.fromkeys(DOCUMENT["node"]) | {
         "datapath": "c",
         "driver": "loop",
+        "peer_check": "off",
         "queues": 2,
         "offloads": [],
     }

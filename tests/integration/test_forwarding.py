@@ -99,7 +99,7 @@ def unreachable(it: Lab, device: str) -> IP:
 
 
 def test_no_route_is_answered_u17(two: Lab) -> None:
-    tun = two.status(1)["node"]["tun"]
+    tun = two.status(1)["node"]["device"]
     answer = unreachable(two, tun)
     base = two.status(1)["lease"]["subnet"].partition("/")[0]
     assert (answer.src, answer.dst) == (base, str(two.pods[1].address))
@@ -121,7 +121,7 @@ def test_a_program_learns_that_there_is_no_route(two: Lab) -> None:
 
 def test_larger_than_the_mtu_with_df_is_answered(two: Lab) -> None:
     """Only when somebody raised the MTU of flannel0 behind our back."""
-    host, pod, tun = two.rig.host(1), two.pods[1].ns, two.status(1)["node"]["tun"]
+    host, pod, tun = two.rig.host(1), two.pods[1].ns, two.status(1)["node"]["device"]
     two.rig.ip(host, *(f"link set {dev} mtu 4000" for dev in (tun, "cni0", "pod0")))
     two.rig.ip(pod, "link set eth0 mtu 4000")
     with two.capture_in(host, tun) as seen, two.socket_in(pod) as sender:
@@ -238,16 +238,16 @@ def test_flannel0_deleted_under_us(tmp_path: Path, datapath: str, driver: str) -
         it.up()
         it.reach(1, 2)
         packets = it.status(1)["counters"]["tx"]["packets"]
-        it.rig.ip(it.rig.host(1), f"link delete {it.status(1)['node']['tun']}")
+        it.rig.ip(it.rig.host(1), f"link delete {it.status(1)['node']['device']}")
         it.until_reaches(1, 2)
         assert it.status(1)["repairs"] == 1
-        assert it.status(1)["node"]["tun"] == "flannel0"
+        assert it.status(1)["node"]["device"] == "flannel0"
         assert it.status(1)["counters"]["tx"]["packets"] > packets, "counters go on"
         assert it.log(1).count("the TUN was lost") == 1
 
 
 def test_link_changed_by_others_is_reconciled(two: Lab) -> None:
-    host, tun = two.rig.host(1), two.status(1)["node"]["tun"]
+    host, tun = two.rig.host(1), two.status(1)["node"]["device"]
     two.rig.ip(host, f"address flush dev {tun}", f"link set {tun} mtu 1300 down")
     assert not two.reaches(1, 2)
     two.until_reaches(1, 2)

@@ -44,7 +44,7 @@ def queued(
 
 def busy_queues(it: Lab, number: int) -> int:
     """Into how many queues of its TUN a host's kernel has put packets."""
-    tc = ["tc", "-s", "-j", "qdisc", "show", "dev", it.status(number)["node"]["tun"]]
+    tc = ["tc", "-s", "-j", "qdisc", "show", "dev", it.status(number)["node"]["device"]]
     shown = json.loads(it.rig.run(it.rig.host(number), tc).stdout)
     return sum("parent" in qdisc and qdisc["packets"] > 0 for qdisc in shown)
 
@@ -89,11 +89,11 @@ def test_flannel0_deleted_under_us(tmp_path: Path, driver: str) -> None:
     with queued(tmp_path, driver=driver) as it:
         it.reach(1, 2)
         packets = it.status(1)["counters"]["tx"]["packets"]
-        it.rig.ip(it.rig.host(1), f"link delete {it.status(1)['node']['tun']}")
+        it.rig.ip(it.rig.host(1), f"link delete {it.status(1)['node']['device']}")
         it.until_reaches(1, 2)
         status = it.status(1)
         assert status["repairs"] == 1
-        assert status["node"]["tun"] == "flannel0"
+        assert status["node"]["device"] == "flannel0"
         assert status["node"]["steering"] == "fixed"
         assert status["counters"]["tx"]["packets"] > packets
         assert it.log(1).count("a pump has ended") == 1

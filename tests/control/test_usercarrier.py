@@ -1,4 +1,4 @@
-"""The running node: a link or a TUN that fails is repaired, however often it takes."""
+"""We carry: a TUN or a link that fails is repaired, however often it takes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ from typing import Any, cast
 import pytest
 
 from flannelette.control import node as module
-from flannelette.control.backend import UdpBackend
-from flannelette.control.errors import HostError
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.node import Node, Plan
+from flannelette.control.node import Node
+from flannelette.control.plan import Plan
 from flannelette.control.store import Store
+from flannelette.control.udpbackend import UdpBackend
+from flannelette.control.usercarrier import UserCarrier
 from flannelette.dataplane.forwarder import Forwarder
 from flannelette.tun.device import TunDevice
 from flannelette.tun.link import LinkState, Netlink
 
 NETWORK = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 LEASE = Lease(IPv4Network("10.5.1.0/24"), LeaseAttrs(IPv4Address("192.0.2.1")))
-
-
-def plan(mtu: int = 1500) -> Plan:
-    address = IPv4Address("192.0.2.1")
-    external = External("eth0", 2, mtu, address, address)
-    return Plan(external, NETWORK, UdpBackend(8285))
+ADDRESS = IPv4Address("192.0.2.1")
+PLAN = Plan(External("eth0", 2, 1500, ADDRESS, ADDRESS), NETWORK, UdpBackend())
 
 
 class Links:
@@ -39,52 +36,59 @@ class Links:
         self.faults = list(faults)
 
     async def reconcile(self, desired: LinkState) -> list[str]:
-        if self.faults:
-            raise OSError(self.faults.pop(0), "refused")
+        if self.faults and (fault := self.faults.pop(0)):
+            raise OSError(fault, "refused")
         return []
 
 
 class Pumps:
     """A forwarder whose first starts fail."""
 
-    def __init__(self, failures: int) -> None:
+    def __init__(self, failures: int = 0) -> None:
         self.failures = failures
         self.starts = 0
         self.running = False
         self.on_error: Any = None
+        self.open: set[Tun] = set()
 
     def open_tun(self) -> TunDevice:
-        return cast(TunDevice, Closable())
+        return cast(TunDevice, Tun(self.open))
 
-    def start(self, tun: object, mtu: int, address: object, on_error: Any) -> None:
+    def start(self, tun: object, *rest: Any) -> None:
         self.starts += 1
         if self.failures:
             self.failures -= 1
             raise OSError(errno.ENOMEM, "no memory")
-        self.running, self.on_error = True, on_error
+        self.running, self.on_error = True, rest[-1]
 
     def stop(self) -> None:
         self.running = False
 
 
-class Closable:
+class Tun:
     name = "flannel0"
+    unsteered = None
+
+    def __init__(self, those_open: set[Tun]) -> None:
+        self._open = those_open
+        self._open.add(self)
 
     def close(self) -> None:
-        pass
+        self._open.remove(self)
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RECONCILE", 0.01)
-    monkeypatch.setattr(module, "REOPEN_RETRY", 0.01)
+    monkeypatch.setattr(module, "RETRY", 0.01)
 
 
-def make_node(pumps: Pumps, links: Links) -> Node:
+def make(pumps: Pumps, links: Links) -> tuple[Node, UserCarrier]:
+    """A node that has not started to carry."""
+    carrier = UserCarrier(PLAN, cast(Forwarder, pumps), cast(Netlink, links))
+    carrier.open_tun()
     store = cast(Store, None)
-    keeper = LeaseKeeper(store, LEASE, 3600)
-    forwarder = cast(Forwarder, pumps)
-    return Node(plan(), store, keeper, forwarder, cast(Netlink, links))
+    return Node(PLAN, store, LeaseKeeper(store, LEASE, 3600), carrier), carrier
 
 
 async def reconciled(node: Node, pumps: Pumps) -> None:
@@ -98,19 +102,31 @@ async def reconciled(node: Node, pumps: Pumps) -> None:
         await task
 
 
-async def test_a_start_that_fails_is_tried_until_it_forwards() -> None:
-    pumps = Pumps(failures=2)
-    node = make_node(pumps, Links())
+async def test_a_start_that_fails_leaves_no_tun() -> None:
+    for pumps, links in ((Pumps(1), Links()), (Pumps(), Links(errno.EEXIST))):
+        _, carrier = make(pumps, links)
+        with pytest.raises(OSError, match=r"no memory|refused"):
+            await carrier.start(LEASE)
+        assert not pumps.open
+        assert carrier.device is None
+
+
+async def test_a_restart_that_fails_is_tried_until_it_forwards() -> None:
+    pumps = Pumps()
+    node, carrier = make(pumps, Links())
+    await carrier.start(LEASE)
+    pumps.failures, pumps.running = 2, False
+    pumps.on_error(OSError(errno.EBADFD, "gone"))
     await reconciled(node, pumps)
-    assert pumps.starts == 3
-    assert node.tun_name == "flannel0"
+    assert pumps.starts == 4
+    assert carrier.device == "flannel0"
     assert node.repairs == 1
 
 
 async def test_a_pump_that_ended_gets_a_new_tun_once() -> None:
-    pumps = Pumps(failures=0)
-    node = make_node(pumps, Links())
-    node.forward(pumps.open_tun())
+    pumps = Pumps()
+    node, carrier = make(pumps, Links())
+    await carrier.start(LEASE)
     pumps.running = False
     pumps.on_error(OSError(errno.EBADFD, "gone"))
     await reconciled(node, pumps)
@@ -118,9 +134,9 @@ async def test_a_pump_that_ended_gets_a_new_tun_once() -> None:
 
 
 async def test_a_device_that_is_gone_is_made_anew() -> None:
-    pumps = Pumps(failures=0)
-    node = make_node(pumps, Links(errno.ENODEV))
-    node.forward(pumps.open_tun())
+    pumps = Pumps()
+    node, carrier = make(pumps, Links(0, errno.ENODEV))
+    await carrier.start(LEASE)
     pumps.running = False
     await reconciled(node, pumps)
     assert (pumps.starts, node.repairs) == (2, 1)
@@ -129,9 +145,9 @@ async def test_a_device_that_is_gone_is_made_anew() -> None:
 async def test_a_link_that_cannot_be_repaired_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pumps = Pumps(failures=0)
-    node = make_node(pumps, Links(errno.EEXIST, errno.EEXIST, errno.EEXIST))
-    node.forward(pumps.open_tun())
+    pumps = Pumps()
+    node, carrier = make(pumps, Links(0, errno.EEXIST, errno.EEXIST, errno.EEXIST))
+    await carrier.start(LEASE)
     task = asyncio.create_task(node._reconcile())
     async with asyncio.timeout(10):
         while not node.error:  # noqa: ASYNC110 (nothing to wait on)
@@ -146,10 +162,10 @@ async def test_a_link_that_cannot_be_repaired_is_said_once(
 
 
 async def test_cancelling_at_the_moment_of_a_pump_error_is_not_lost() -> None:
-    pumps = Pumps(failures=0)
+    pumps = Pumps()
     for ticks in range(4):
-        node = make_node(pumps, Links())
-        node.forward(pumps.open_tun())
+        node, carrier = make(pumps, Links())
+        await carrier.start(LEASE)
         task = asyncio.create_task(node._reconcile())
         await asyncio.sleep(0)
         pumps.on_error(OSError(errno.EBADFD, "gone"))
@@ -159,13 +175,3 @@ async def test_cancelling_at_the_moment_of_a_pump_error_is_not_lost() -> None:
         async with asyncio.timeout(10):
             with pytest.raises(asyncio.CancelledError):
                 await task
-
-
-def test_an_interface_too_small_is_refused_before_anything_changes() -> None:
-    with pytest.raises(HostError, match="eth0: its MTU 90"):
-        plan(mtu=90)
-    assert plan(mtu=96).mtu == 68
-
-
-def test_an_interface_larger_than_a_datagram_gives_what_fits() -> None:
-    assert plan(mtu=65536).mtu == 65507

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
-from flannelette.control.backend import UdpBackend
 from flannelette.control.errors import NetworkConfigError
-from flannelette.control.lease import LeaseAttrs
+from flannelette.control.interface import External
+from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.udpbackend import UdpBackend
 from flannelette.dataplane.forwarder import Route
 
 
@@ -41,7 +42,7 @@ def test_port(text: str, port: int) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"Type": "vxlan"}', "vxlan"),
+        ('{"Type": "udp", "Datapath": "kernel"}', "Backend.Datapath is 'kernel'"),
         ('{"Type": "udp", "Port": "8285"}', "not a number"),
         ('{"Type": "udp", "Port": true}', "not a number"),
         ('{"Type": "udp", "Port": 1.5}', "not a number"),
@@ -54,17 +55,43 @@ def test_refused(text: str, reason: str) -> None:
         backend(text)
 
 
+def external(address: str) -> External:
+    own = IPv4Address(address)
+    return External("eth0", 2, 1500, own, own)
+
+
 def test_mtu_u5() -> None:
-    assert UdpBackend(8285).mtu(1500) == 1472
+    assert UdpBackend().mtus(1500) == (1472, 0)
+    assert UdpBackend(ipv6=True).mtus(65536) == (65507, 65507)
+
+
+SUBNET, SUBNET6 = IPv4Network("10.5.7.0/24"), IPv6Network("fd00:5:0:7::/64")
+PEER = IPv4Address("192.0.2.7")
 
 
 def test_a_lease_is_reached_at_its_public_ip_and_our_port_u7() -> None:
     """Whatever its type: flannel's udp does not filter (L7)."""
-    attrs = LeaseAttrs(IPv4Address("192.0.2.7"), backend_type="host-gw")
-    route = UdpBackend(9000).route(IPv4Network("10.5.7.0/24"), attrs)
-    assert route == Route(0x0A050700, 24, 0xC0000207, 9000)
+    lease = Lease(SUBNET, LeaseAttrs(PEER, backend_type="host-gw"))
+    assert UdpBackend(9000).objection(lease, lease) is None
+    routes = UdpBackend(9000).routes(lease)
+    assert routes == {SUBNET: Route(0x0A050700, 24, 0xC0000207, 9000)}
+
+
+def test_ipv6_goes_to_who_announces_it_over_ipv4() -> None:
+    announced = Lease(SUBNET, LeaseAttrs(PEER, raw_ipv6=True), SUBNET6)
+    both = {
+        SUBNET: Route.to(SUBNET, PEER, 8285),
+        SUBNET6: Route.to(SUBNET6, PEER, 8285),
+    }
+    assert UdpBackend(ipv6=True).routes(announced) == both
+    assert UdpBackend(ipv6=False).routes(announced).keys() == {SUBNET}
+    flanneld = Lease(SUBNET, LeaseAttrs(PEER), SUBNET6)
+    assert UdpBackend(ipv6=True).routes(flanneld).keys() == {SUBNET}
 
 
 def test_our_lease_is_l3() -> None:
-    attrs = UdpBackend(8285).attrs(IPv4Address("1.2.3.4"))
-    assert attrs.encode() == b'{"PublicIP":"1.2.3.4","PublicIPv6":null}'
+    us = external("1.2.3.4")
+    plain = b'{"PublicIP":"1.2.3.4","PublicIPv6":null'
+    assert UdpBackend().attrs(us, mac=1).encode() == plain + b"}"
+    dual = UdpBackend(ipv6=True).attrs(us, mac=1)
+    assert dual.encode() == plain + b',"RawIPv6":true}'

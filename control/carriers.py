@@ -1,0 +1,14 @@
+"""Which carrier the backend asks for."""
+
+from __future__ import annotations
+
+from flannelette.control.carrier import Carrier
+from flannelette.control.config import Config
+from flannelette.control.plan import Plan
+from flannelette.control.usercarrier import open_user_carrier
+from flannelette.tun.link import Netlink
+
+
+def open_carrier(config: Config, plan: Plan, netlink: Netlink) -> Carrier:
+    """Ready to carry once there is a lease. Raises OSError."""
+    return open_user_carrier(config, plan, netlink)

@@ -1,0 +1,169 @@
+"""We carry the packets: a TUN on the inside, UDP on the outside, the pumps between."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface
+
+from flannelette.control.backend import Routes, Subnet
+from flannelette.control.config import Config
+from flannelette.control.errors import one_line
+from flannelette.control.lease import Lease
+from flannelette.control.plan import Plan
+from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
+from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route, Vxlan
+from flannelette.dataplane.underlay import FLOWS, open_underlay
+from flannelette.tun.device import TunDevice
+from flannelette.tun.link import LinkState, Netlink
+
+log = logging.getLogger(__name__)
+
+
+def open_user_carrier(config: Config, plan: Plan, netlink: Netlink) -> UserCarrier:
+    """With its underlay sockets bound and its TUN open. Raises OSError."""
+    vxlan = isinstance(plan.backend, VxlanBackend)
+    assert plan.backend.port is not None
+    underlay = open_underlay(
+        plan.external.address,
+        plan.backend.port,
+        config.queues,
+        plan.external.address6 if vxlan and plan.dual else None,
+        FLOWS if vxlan else 0,
+    )
+    forwarder = Forwarder(
+        underlay,
+        config.datapath,
+        config.driver,
+        config.offload,
+        config.batch,
+        config.peer_check,
+    )
+    with ExitStack() as undo:
+        carrier = UserCarrier(plan, forwarder, netlink)
+        undo.callback(carrier.close)
+        carrier.open_tun()
+        undo.pop_all()
+    return carrier
+
+
+class UserCarrier:
+    """A Carrier (carrier.py) with a Forwarder; it replaces a TUN that is lost."""
+
+    def __init__(self, plan: Plan, forwarder: Forwarder, netlink: Netlink) -> None:
+        """The forwarder is the carrier's from here on."""
+        self.forwarder = forwarder
+        self.due = asyncio.Event()
+        self.device: str | None = None
+        self._plan = plan
+        self._netlink = netlink
+        self._lease: Lease | None = None
+        self._tun: TunDevice | None = None
+        """While it is not the forwarder's."""
+        self._pump_ended = False
+
+    @property
+    def routes(self) -> list[Route]:
+        return self.forwarder.routes
+
+    @property
+    def direct(self) -> Collection[Subnet]:
+        return ()
+
+    def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
+        # One call for all: a node that joins learns of every peer at once.
+        if gone := [Route.to(subnet) for subnet in removed]:
+            self.forwarder.del_routes(gone)
+        if added:
+            self.forwarder.set_routes(added.values())
+
+    def open_tun(self) -> None:
+        """Raises OSError."""
+        self._tun = tun = self.forwarder.open_tun()
+        if tun.unsteered is not None:
+            why = one_line(tun.unsteered)
+            log.warning("flows may change their queue: error=%s", why)
+
+    async def start(self, lease: Lease) -> None:
+        self._lease = lease
+        await self._forward()
+
+    async def _forward(self) -> None:
+        """Give the TUN its addresses, MTU and routes (U4), and forward. Raises OSError,
+        and then the TUN is gone."""
+        assert self._lease is not None
+        tun, self._tun = self._tun, None
+        assert tun is not None
+        with ExitStack() as until_forwarding:
+            until_forwarding.callback(tun.close)
+            await self._netlink.reconcile(self._link(tun.name, self._lease))
+            endpoint = self._endpoint(self._lease)
+            self.forwarder.start(tun, endpoint, self._on_pump_error)
+            until_forwarding.pop_all()
+        self.device = tun.name
+
+    def _endpoint(self, lease: Lease) -> Endpoint:
+        plan, backend = self._plan, self._plan.backend
+        six, vxlan = lease.subnet6 if plan.dual else None, None
+        if isinstance(backend, VxlanBackend):
+            # Not what we asked for: a store may have its own idea of it.
+            vxlan = Vxlan(backend.vni, vtep_mac(lease.attrs.backend_data))
+        return Endpoint(
+            address=lease.subnet.network_address,
+            mtu=plan.mtu,
+            address6=six and six.network_address,
+            mtu6=plan.mtu6 if six else 0,
+            vxlan=vxlan,
+        )
+
+    def _on_pump_error(self, error: OSError) -> None:
+        log.warning("a pump has ended: error=%s", error)
+        self._pump_ended = True
+        self.due.set()
+
+    def _link(self, name: str, lease: Lease) -> LinkState:
+        """Its own addresses are its subnets' bases (U4, W6)."""
+        plan, network = self._plan, self._plan.network
+        state = LinkState(
+            name=name,
+            address=IPv4Interface((lease.subnet.network_address, 32)),
+            mtu=plan.mtu,
+            routes=(network.network,),
+        )
+        if network.network6 is None or lease.subnet6 is None:
+            return state
+        return replace(
+            state,
+            address6=IPv6Interface((lease.subnet6.network_address, 128)),
+            routes6=(network.network6,),
+            mtu6=plan.mtu6,
+        )
+
+    async def reconcile(self) -> list[str]:
+        if self._pump_ended or self.device is None or self._lease is None:
+            return await self._reopen()
+        try:
+            return await self._netlink.reconcile(self._link(self.device, self._lease))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return await self._reopen()
+
+    async def _reopen(self) -> list[str]:
+        """A new TUN in place of the lost one; the routes go on as they are."""
+        self.forwarder.stop()
+        self.device = None
+        self._pump_ended = False
+        self.open_tun()
+        await self._forward()
+        return ["the TUN was lost"]
+
+    def close(self) -> None:
+        tun, self._tun = self._tun, None
+        if tun is not None:
+            tun.close()
+        self.forwarder.close()
