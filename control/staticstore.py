@@ -1,16 +1,9 @@
 """The static store: `--store=static:FILE.toml`, a fixed list of nodes in a file.
 
-    [network]                  # flannel's network config, same member names
-    Network = "10.5.0.0/16"
-    [network.Backend]
-    Type = "udp"
-
-    [[node]]                   # one for each node, this one too
-    public-ip = "192.0.2.1"
-    subnet = "10.5.1.0/24"
-
-A node finds its own entry by its public IP, and its lease is permanent. The file is
-read again when it has changed, be it in place or by a rename, and then left alone for
+The file's format is in staticfile.py. A node finds its own entry by its public IP, and
+its lease is permanent. What the lease says of us comes from the file as well, since
+others read nothing else: a vxlan node takes its MAC from there. The file is read
+again when it has changed, be it in place or by a rename, and then left alone for
 one look; or at once by reload(). A file that is wrong is refused as a whole, and the
 last good one stays in force. A change of [network] waits for a restart, like a change
 of flannel's own (E12).
@@ -19,117 +12,25 @@ of flannel's own (E12).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import tomllib
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from itertools import pairwise
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from flannelette.control.errors import (
     ConfigError,
     LeaseLost,
-    NetworkConfigError,
     StoreError,
     StoreUnavailable,
 )
 from flannelette.control.lease import Event, Lease, LeaseAttrs, Snapshot, Subnets
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.staticfile import StaticFile
 from flannelette.control.store import StoreStatus
 
 log = logging.getLogger(__name__)
 
 POLL = 1.0
 """Seconds between two looks at the file's inode, size and time."""
-_NETWORK_MEMBERS = {
-    *("enableipv4", "enableipv6", "enablenftables", "backend"),
-    *("network", "subnetlen", "subnetmin", "subnetmax"),
-    *("ipv6network", "ipv6subnetlen", "ipv6subnetmin", "ipv6subnetmax"),
-}
-"""flannel's, in any case. flannel ignores strangers; here they are typing errors."""
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    network: dict[str, Any]
-    node: list[dict[str, Any]] = []
-
-
-class _Node(msgspec.Struct, forbid_unknown_fields=True, rename="kebab"):
-    public_ip: str
-    subnet: str
-
-
-@dataclass(frozen=True, slots=True)
-class StaticFile:
-    """What a file says, checked."""
-
-    network: bytes
-    """The network configuration as JSON."""
-    leases: dict[IPv4Address, Lease]
-    """Every node's lease, by public IP."""
-
-    @classmethod
-    def parse(cls, content: bytes) -> StaticFile:
-        """Raises ConfigError alone, which names the wrong entry but no file."""
-        try:
-            file = msgspec.convert(tomllib.loads(content.decode()), _File)
-        except msgspec.ValidationError as error:
-            raise ConfigError(str(error)) from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"not TOML: {error}") from None
-        network, overlay = _network(file.network)
-        leases: dict[IPv4Address, Lease] = {}
-        for number, members in enumerate(file.node, 1):
-            try:
-                lease = _lease(members, overlay)
-            except (ValueError, msgspec.ValidationError) as error:
-                raise ConfigError(f"node {number}: {error}") from None
-            public_ip = lease.attrs.public_ip
-            if public_ip in leases:
-                raise ConfigError(f"node {number}: public-ip {public_ip} comes twice")
-            leases[public_ip] = lease
-        _check_overlaps(leases.values())
-        return cls(network, leases)
-
-
-def _network(members: dict[str, Any]) -> tuple[bytes, IPv4Network]:
-    """The network configuration as JSON, and its Network."""
-    for name in members:
-        if name.casefold() not in _NETWORK_MEMBERS:
-            raise ConfigError(f"network: unknown member {name!r}")
-    try:
-        text = json.dumps(members, allow_nan=False).encode()
-        return text, NetworkConfig.parse(text).network
-    except (TypeError, ValueError, RecursionError) as error:  # a date, an infinity
-        raise ConfigError(f"network: {error}") from None
-    except NetworkConfigError as error:
-        raise ConfigError(str(error)) from None
-
-
-def _lease(members: dict[str, Any], overlay: IPv4Network) -> Lease:
-    node = msgspec.convert(members, _Node)
-    public_ip, subnet = IPv4Address(node.public_ip), IPv4Network(node.subnet)
-    if not subnet.subnet_of(overlay):
-        raise ValueError(f"subnet {subnet} lies outside Network {overlay}")
-    if subnet.prefixlen > 31:  # H9
-        raise ValueError(f"subnet {subnet} is longer than /31")
-    return Lease(subnet, LeaseAttrs(public_ip), permanent=True)
-
-
-def _check_overlaps(leases: Iterable[Lease]) -> None:
-    for one, other in pairwise(sorted(leases, key=lambda lease: lease.subnet)):
-        if one.subnet.overlaps(other.subnet):
-            raise ConfigError(
-                f"node {other.attrs.public_ip}: subnet {other.subnet} overlaps "
-                f"{one.subnet} of node {one.attrs.public_ip}"
-            )
-
-
 _Signature = tuple[int, int, int, int] | None
 """Device, inode, size and time of change (ns) of a file; None without one."""
 
@@ -156,22 +57,23 @@ class StaticStore:
     async def acquire(
         self, attrs: LeaseAttrs, config: NetworkConfig, previous: Subnets | None
     ) -> Lease:
-        """Our own entry, whatever was `previous`. Raises StoreError without one."""
+        """Our own entry, whatever is in `attrs` beside our public IP, and whatever was
+        `previous`. Raises StoreError without one."""
         own = self._in_force().leases.get(attrs.public_ip)
         if own is None:
             raise StoreError(
                 f"{self._path}: no node has our public IP {attrs.public_ip}"
             )
-        return Lease(own.subnet, attrs, permanent=True)
+        return own
 
     async def renew(self, lease: Lease) -> Lease:
         own = self._in_force().leases.get(lease.attrs.public_ip)
-        if own is None or own.subnet != lease.subnet:
+        if own is None or own.key != lease.key:
             raise LeaseLost(
-                f"{self._path}: no longer gives {lease.subnet} to "
+                f"{self._path}: no longer gives {lease.subnets} to "
                 f"{lease.attrs.public_ip}"
             )
-        return lease
+        return own
 
     async def reacquire(self, lease: Lease) -> Lease:
         return await self.renew(lease)
