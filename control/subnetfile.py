@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeVar
 
+from flannelette.control import atomicfile
 from flannelette.control.lease import Lease, Subnets
 from flannelette.control.netconfig import NetworkConfig
 
@@ -63,18 +64,7 @@ def write(
     text = "\n".join(lines) + "\n"
     try:
         make_directory(path.parent)
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with open(fd, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(fd, 0o644)
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        atomicfile.write(path, text)
     except OSError as error:
         error.add_note(f"while writing the subnet file {path}")
         raise
