@@ -3,18 +3,19 @@
 tx: check its header; find the peer, or answer "no route"; udp: is there a hop to take?;
     is it too long? then answer that; udp: take the hop; wrap it.
 rx: is the sender a peer?; vxlan: check its headers and take them off; is the packet too
-    long?; check its header; udp: take a hop; strict: is its source that peer's?
-    vxlan: do what a kernel left to its hardware (encap/l4.py).
+    long for any version?; check its header; udp: is there a hop to take?; strict: is
+    its source that peer's?; is it too long?; udp: take the hop; vxlan: do what a kernel
+    left to its hardware (encap/l4.py).
 
 The order of the checks decides which drop is counted, and what an answer quotes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from flannelette.dataplane.routes import RouteTable
-from flannelette.encap import icmp, icmp6, ip, l4, udp, vxlan
+from flannelette.encap import icmp, icmp6, ip, l4, vxlan
 from flannelette.encap.drop import Drop, Dropped
 from flannelette.native.api import (
     Burst,
@@ -94,14 +95,16 @@ class PureCore:
         )
 
     def _datagram(self, packet: bytes, header: ip.Header, route: Route) -> bytes:
-        mtu, own = self._mtu(header.version), self._config.vxlan
+        own = self._config.vxlan
         if own is None:
-            return udp.wrap(packet, header, mtu)
-        if header.total > mtu:
+            datagram = ip.take_hop(packet, header)
+        else:
+            datagram = vxlan.wrap(
+                packet[: header.total], own.vni, route.mac, own.mac, header.version
+            )
+        if header.total > self._mtu(header.version):
             raise Dropped(Drop.OVERSIZE)
-        return vxlan.wrap(
-            packet[: header.total], own.vni, route.mac, own.mac, header.version
-        )
+        return datagram
 
     def _no_route(self, packet: bytes, header: ip.Header) -> bytes | None:
         """The error that answers the packet, if any may."""
@@ -146,63 +149,99 @@ class PureCore:
         drops = self.tallies[Direction.RX].drops
         frames: list[bytes] = []
         for burst in bursts:
-            for datagram in self._datagrams(burst):
+            superpacket = self._is_superpacket(burst)
+            starts = range(0, max(len(burst.data), 1), max(burst.segment, 1))
+            datagrams = [burst.data[start : start + burst.segment] for start in starts]
+            if superpacket:
+                datagrams = [burst.data]
+            if not self._knows_sender(burst):
+                drops[Drop.UNKNOWN_PEER] += len(datagrams)
+                continue
+            for datagram in datagrams:
                 try:
-                    frames += self._unwrap_one(datagram, burst)
+                    if superpacket:
+                        frames += self._unwrap_superpacket(burst)
+                    else:
+                        frames.append(self._unwrap_one(datagram, burst))
                 except Dropped as dropped:
-                    drops[dropped.reason] += 1
+                    drops[dropped.reason] += dropped.packets
         return frames
 
-    def _datagrams(self, burst: Burst) -> list[bytes]:
-        """Those of a peer; what others sent is counted."""
-        check = self._config.peer_check is not PeerCheck.OFF
-        known = not check or self.routes.is_peer(burst.address, burst.outer)
-        if known and self._is_superpacket(burst):
-            return [burst.data]
-        starts = range(0, max(len(burst.data), 1), max(burst.segment, 1))
-        if not known:
-            self.tallies[Direction.RX].drops[Drop.UNKNOWN_PEER] += len(starts)
-            return []
-        return [burst.data[start : start + burst.segment] for start in starts]
+    def _knows_sender(self, burst: Burst) -> bool:
+        return self._config.peer_check is PeerCheck.OFF or self.routes.is_peer(
+            burst.address, burst.outer
+        )
 
-    def _is_superpacket(self, burst: Burst) -> bool:
-        """Is the burst a single datagram, with a superpacket in it? A kernel sends that
-        to our own machine, or over a virtual link; what the socket then calls the
-        burst's segment is that of the inner payload."""
-        if self._config.vxlan is None or len(burst.data) <= burst.segment:
-            return False
-        packet = burst.data[vxlan.HEADER :]
-        return bool(packet) and ip.claimed_total(packet) == len(packet)
-
-    def _unwrap_one(self, datagram: bytes, burst: Burst) -> Iterable[bytes]:
-        """The packets in a datagram. Raises Dropped."""
-        config = self._config
-        if config.vxlan is None:
-            packet = udp.unwrap(datagram, config.mtu, config.mtu6)
-            self._check_source(ip.parse(packet, ipv6=True), burst)
-            return [packet]
-        packet, version = vxlan.unwrap(datagram, config.vxlan.vni, config.vxlan.mac)
-        superpacket = len(datagram) > burst.segment
-        mtu = self._mtu(version) or config.mtu
-        if not superpacket and len(packet) > mtu:
+    def _unwrap_one(self, datagram: bytes, burst: Burst) -> bytes:
+        """The packet in a datagram. Raises Dropped."""
+        packet, promised = self._open(datagram)
+        if len(packet) > max(self._config.mtu, self._config.mtu6):
+            raise Dropped(Drop.OVERSIZE)  # perhaps not even received whole
+        header = self._check(packet, promised, burst)
+        if len(packet) > self._mtu(header.version):
             raise Dropped(Drop.OVERSIZE)
-        header = ip.parse(packet, config.mtu6 > 0)
-        if header.version != version:
-            raise Dropped(Drop.BAD_ETHERTYPE)
-        partial = l4.is_partial(packet, header)
-        headers = l4.headers(packet, header) if superpacket and partial else 0
-        uncut = not headers or header.total - headers <= burst.segment
-        if (header.total if uncut else headers + burst.segment) > mtu:
-            raise Dropped(Drop.OVERSIZE)
-        self._check_source(header, burst)
-        if not uncut:
-            return l4.cut(packet, header, burst.segment)
+        if self._config.vxlan is None:
+            return ip.take_hop(packet, header)
         packet = packet[: header.total]
-        return [l4.finish(packet, header) if partial else packet]
+        partial = l4.is_partial(packet, header)
+        return l4.finish(packet, header) if partial else packet
 
-    def _check_source(self, header: ip.Header, burst: Burst) -> None:
+    def _open(self, datagram: bytes) -> tuple[bytes, int | None]:
+        """What a datagram carries, and the IP version that stands before it, if one
+        does. Raises Dropped."""
+        own = self._config.vxlan
+        return vxlan.unwrap(datagram, own.vni, own.mac) if own else (datagram, None)
+
+    def _check(self, packet: bytes, promised: int | None, burst: Burst) -> ip.Header:
+        """Raises Dropped."""
+        header = ip.parse(packet, self._config.mtu6 > 0)
+        if promised not in (None, header.version):
+            raise Dropped(Drop.BAD_ETHERTYPE)
+        if self._config.vxlan is None and header.ttl <= 1:
+            raise Dropped(Drop.TTL_EXPIRED)
         if self._config.peer_check is PeerCheck.STRICT:
             route = self.routes.find(header.source, header.version)
             sender = burst.outer, burst.address
             if route is None or (route.outer, route.address) != sender:
                 raise Dropped(Drop.WRONG_SOURCE)
+        return header
+
+    # ---- rx: superpackets of kernel peers ------------------------------------------
+    #
+    # Over a virtual link a kernel's VXLAN device hands over a whole superpacket as one
+    # datagram. With UDP_GRO the socket then says how long the inner segments are, where
+    # of other bursts it says that of the datagrams.
+
+    def _is_superpacket(self, burst: Burst) -> bool:
+        """Does the first packet's own length account for the whole burst, though that
+        is cut, or too long for one packet?"""
+        packet = burst.data[vxlan.HEADER :]
+        if self._config.vxlan is None or len(packet) < ip.MIN_HEADER:
+            return False
+        version, total = ip.claims(packet)
+        cut = burst.segment < len(burst.data)
+        return total == len(packet) and (cut or total > self._mtu(version))
+
+    def _unwrap_superpacket(self, burst: Burst) -> list[bytes]:
+        """The packets in a superpacket. Raises Dropped."""
+        packet, promised = self._open(burst.data)
+        header = self._check(packet, promised, burst)
+        mtu, udp = self._mtu(header.version), header.protocol == l4.UDP
+        told = burst.segment < len(burst.data)
+        # If nobody says where to cut: TCP may be cut anywhere, UDP not.
+        if not l4.has_checksum(header) or (udp and not told):
+            raise Dropped(Drop.OVERSIZE)
+        headers = l4.headers(packet, header)
+        if not 0 < headers < min(mtu, header.total):
+            raise Dropped(Drop.BAD_OFFLOAD)
+        segment = burst.segment if told else mtu - headers
+        packets = -(-(header.total - headers) // segment)
+        if udp and packets > l4.MAX_UDP_SEGMENTS:
+            raise Dropped(Drop.BAD_OFFLOAD, packets)
+        if min(headers + segment, header.total) > mtu:
+            raise Dropped(Drop.OVERSIZE, packets)
+        if not l4.is_partial(packet, header) and not l4.is_sound(packet, header):
+            raise Dropped(Drop.BAD_CHECKSUM, packets)
+        if packets == 1:
+            return [self._unwrap_one(burst.data, burst)]
+        return list(l4.cut(packet, header, segment))

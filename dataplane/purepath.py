@@ -201,7 +201,7 @@ def _is_sound(config: PathConfig) -> bool:
     most = udp.MOST - (vxlan.HEADER if own else 0)
     return (
         LEAST_MTU <= config.mtu <= most
-        and (config.mtu6 == 0 or LEAST_MTU <= config.mtu6 <= most)
+        and 0 <= config.mtu6 <= most
         and 1 <= config.batch <= MAX_BATCH
         and config.offloads == NO_OFFLOAD
         and len(config.flow_fds) <= MAX_FLOWS

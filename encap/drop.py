@@ -32,7 +32,8 @@ class Drop(IntEnum):
     WRITE_FAILED = 9
     """The TUN did not take the packet."""
     BAD_OFFLOAD = 10
-    """The TUN's offload header does not fit the packet behind it."""
+    """What says how to cut a superpacket does not fit it: the TUN's offload header, or
+    a burst's segment size."""
     UNKNOWN_PEER = 11
     """It came from an address that is no peer's."""
     WRONG_SOURCE = 12
@@ -53,8 +54,10 @@ class Drop(IntEnum):
 
 
 class Dropped(Exception):
-    """A packet is to be discarded, for the reason given."""
+    """A packet is to be discarded, for the reason given; or a superpacket, and then all
+    that it stands for."""
 
-    def __init__(self, reason: Drop) -> None:
+    def __init__(self, reason: Drop, packets: int = 1) -> None:
         super().__init__(reason.label)
         self.reason = reason
+        self.packets = packets

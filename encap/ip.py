@@ -100,14 +100,12 @@ def _parse6(packet: bytes | memoryview) -> Header:
     )
 
 
-def claimed_total(packet: bytes) -> int:
-    """The length in bytes that a header says its packet has, unchecked; 0 if it is too
-    short for a header, or of no version known."""
-    if len(packet) < MIN_HEADER:
-        return 0
+def claims(packet: bytes) -> tuple[int, int]:
+    """The version, and the length in bytes, that the first MIN_HEADER bytes say their
+    packet has: unchecked, so whatever is not IPv6 is taken for IPv4."""
     if packet[0] >> 4 == 6:
-        return IPV6_HEADER + int.from_bytes(packet[4:6], "big")
-    return int.from_bytes(packet[2:4], "big") if packet[0] >> 4 == 4 else 0
+        return 6, IPV6_HEADER + int.from_bytes(packet[4:6], "big")
+    return 4, int.from_bytes(packet[2:4], "big")
 
 
 def take_hop(packet: bytes, header: Header) -> bytes:

@@ -17,6 +17,9 @@ from flannelette.encap import ip
 
 TCP, UDP = 6, 17
 
+MAX_UDP_SEGMENTS = 128
+"""UDP datagrams that one superpacket may stand for (Linux: UDP_MAX_SEGMENTS)."""
+
 _FIELD = {TCP: 16, UDP: 6}
 """Where the checksum is, bytes from the L4 header."""
 _LEAST = {TCP: 20, UDP: 8}
@@ -46,17 +49,26 @@ def flow(packet: bytes, header: ip.Header, flows: int) -> int:
     return ((state * _GOLDEN & 0xFFFFFFFF) >> 16) % flows
 
 
-def is_partial(packet: bytes, header: ip.Header) -> bool:
-    """Does the checksum field hold the pseudo-header's sum alone, and that does not
-    happen to be right?
+def has_checksum(header: ip.Header) -> bool:
+    """Is there a whole TCP or UDP header, whose checksum is all about this packet?"""
+    return is_plain(header) and header.total - header.length >= _LEAST[header.protocol]
 
-    So does one corrupt packet in 65,536 that had another."""
-    if not _has_checksum(header):
+
+def is_partial(packet: bytes, header: ip.Header) -> bool:
+    """Does the checksum's field hold the pseudo-header's sum alone?
+
+    That may also be what it should: then finish() changes nothing. And one corrupt
+    packet in 65,536 looks so."""
+    if not has_checksum(header):
         return False
     field = _field(header)
     partial = ~ip.checksum(_pseudo(header)) & 0xFFFF
-    wrong = ip.checksum(_pseudo(header) + _body(packet, header)) != 0
-    return packet[field : field + 2] == partial.to_bytes(2, "big") and wrong
+    return packet[field : field + 2] == partial.to_bytes(2, "big")
+
+
+def is_sound(packet: bytes, header: ip.Header) -> bool:
+    """Is the checksum right? It has one."""
+    return ip.checksum(_pseudo(header) + _body(packet, header)) == 0
 
 
 def finish(packet: bytes, header: ip.Header) -> bytes:
@@ -70,21 +82,19 @@ def finish(packet: bytes, header: ip.Header) -> bytes:
 
 
 def headers(packet: bytes, header: ip.Header) -> int:
-    """Bytes of the IP and L4 headers together, or 0 if there is no sound L4 header that
-    a superpacket could have."""
-    if not is_plain(header) or not _has_checksum(header):
-        return 0
+    """Bytes of the IP and L4 headers together, or 0 if the L4 header's or packet's
+    length is a lie. It has a checksum."""
+    length = header.total - header.length
     if header.protocol == UDP:
-        return header.length + _LEAST[UDP]
-    length = (packet[header.length + 12] >> 4) * 4
-    if not _LEAST[TCP] <= length <= header.total - header.length:
-        return 0
-    return header.length + length
+        told = int.from_bytes(packet[header.length + 4 : header.length + 6], "big")
+        return header.length + _LEAST[UDP] if told == length else 0
+    offset = (packet[header.length + 12] >> 4) * 4
+    return header.length + offset if _LEAST[TCP] <= offset <= length else 0
 
 
 def cut(packet: bytes, header: ip.Header, segment: int) -> Iterator[bytes]:
     """The packets that a superpacket stands for, `segment` bytes of payload in each but
-    for the last. It has headers(), and payload."""
+    for the last. It has sound headers(), and payload."""
     start = headers(packet, header)
     payload = packet[start : header.total]
     for index, offset in enumerate(range(0, len(payload), segment)):
@@ -110,10 +120,6 @@ def _be_one_of_many(
         packet[at + 13] &= ~_CWR & 0xFF
     if not last:
         packet[at + 13] &= ~(_FIN | _PSH) & 0xFF
-
-
-def _has_checksum(header: ip.Header) -> bool:
-    return is_plain(header) and header.total - header.length >= _LEAST[header.protocol]
 
 
 def _field(header: ip.Header) -> int:

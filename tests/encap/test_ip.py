@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 from scapy.utils import checksum as scapy_checksum
 
 from flannelette.encap import ip
 from flannelette.encap.drop import Drop, Dropped
+from tests.helpers.ipv6 import packet6, packets6
 from tests.helpers.packets import frames, packet, with_checksum
 
 
@@ -60,6 +62,59 @@ def test_each_reason_to_refuse_a_header(data: bytes, reason: Drop) -> None:
     with pytest.raises(Dropped) as caught:
         ip.parse(data)
     assert caught.value.reason is reason
+
+
+@given(packets6())
+def test_parse_of_ipv6_gives_a_header_or_raises_dropped(data: bytes) -> None:
+    try:
+        header = ip.parse(data, ipv6=True)
+    except Dropped:
+        return
+    if header.version == 4:
+        return
+    dissected = IPv6(data)
+    assert header == ip.Header(
+        length=40,
+        total=dissected.plen + 40,
+        ttl=dissected.hlim,
+        protocol=dissected.nh,
+        fragment=0,
+        source=int.from_bytes(data[8:24], "big"),
+        destination=int.from_bytes(data[24:40], "big"),
+        version=6,
+    )
+
+
+# RFC 2675: the jumbo payload option, type 0xc2, says 65,600 bytes.
+JUMBO = bytes.fromhex("3b 00 c2 04 00 01 00 40")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (packet6()[:39], Drop.SHORT),
+        (packet6()[:-1], Drop.BAD_LENGTH),
+        (b"\x50" + packet6()[1:], Drop.BAD_VERSION),
+        (packet6(b"", ip.HOP_BY_HOP), Drop.BAD_LENGTH),
+        (packet6(b"", ip.HOP_BY_HOP) + JUMBO + bytes(65600), Drop.BAD_LENGTH),
+    ],
+)
+def test_each_reason_to_refuse_an_ipv6_header(data: bytes, reason: Drop) -> None:
+    with pytest.raises(Dropped) as caught:
+        ip.parse(data, ipv6=True)
+    assert caught.value.reason is reason
+
+
+def test_no_payload_at_all_is_no_jumbogram() -> None:
+    """Nor is one with hop-by-hop options that has a length."""
+    assert ip.parse(packet6(b"", 59), ipv6=True).total == 40
+    assert ip.parse(packet6(JUMBO, ip.HOP_BY_HOP), ipv6=True).total == 48
+
+
+def test_ipv6_is_refused_unless_it_is_carried() -> None:
+    with pytest.raises(Dropped) as caught:
+        ip.parse(packet6())
+    assert caught.value.reason is Drop.BAD_VERSION
 
 
 @given(frames)

@@ -6,19 +6,27 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv6Address
+from typing import Any
 
 from flannelette.dataplane.path import Path, open_path
 from flannelette.native.api import NO_OFFLOAD, Burst, Offload, PathConfig
 from tests.helpers.packets import MTU, TUN_ADDRESS
+
+TUN_ADDRESS6 = IPv6Address("fd00:1::")
 
 Datagram = tuple[int, int, bytes]
 
 
 @contextmanager
 def both(
-    mtu: int = MTU, offloads: Offload = NO_OFFLOAD, ipv6: bool = False
+    mtu: int = MTU,
+    offloads: Offload = NO_OFFLOAD,
+    ipv6: bool = False,
+    **settings: Any,
 ) -> Iterator[list[Path]]:
-    """FastPath and PurePath; the offloads are the first one's."""
+    """FastPath and PurePath; the offloads are the first one's. `settings` are further
+    members of PathConfig."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         config = PathConfig(
             -1,
@@ -28,7 +36,13 @@ def both(
             int(TUN_ADDRESS),
             offloads=offloads,
             mtu6=mtu if ipv6 else 0,
+            address6=int(TUN_ADDRESS6),
         )
+        # Sockets by flow are not used here, but for how many they are.
+        flows = settings.pop("flows", 0)
+        flow_fds = (sock.fileno(),) * flows
+        config = replace(config, flow_fds=flow_fds, flow6_fds=flow_fds[:-1])
+        config = replace(config, **settings)
         plain = replace(config, offloads=NO_OFFLOAD)
         paths = [open_path("native", config), open_path("python", plain)]
         try:
@@ -43,4 +57,13 @@ def datagrams(bursts: Sequence[Burst]) -> list[Datagram]:
         (burst.address, burst.port, burst.data[start : start + burst.segment])
         for burst in bursts
         for start in range(0, len(burst.data), burst.segment)
+    ]
+
+
+def sent(bursts: Sequence[Burst]) -> list[Burst]:
+    """The same as bursts of one datagram each, with all that is said of them."""
+    return [
+        burst._replace(data=data, segment=len(data))
+        for burst in bursts
+        for _, _, data in datagrams([burst])
     ]
