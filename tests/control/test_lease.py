@@ -15,6 +15,7 @@ from flannelette.control.lease import (
     Lease,
     LeaseAttrs,
     LeaseFormatError,
+    Subnets,
     parse_subnet_key,
     subnet_key,
 )
@@ -112,6 +113,34 @@ def test_any_text_is_the_only_key_of_its_subnets_or_no_key(text: str) -> None:
         assert subnet_key(*parse_subnet_key(text)) == text
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        (("10.5.1.0/24", None), ("10.5.1.0/24", None), True),
+        (("10.5.1.0/24", None), ("10.5.1.128/25", "fd00::/64"), True),
+        (("10.5.1.0/24", None), ("10.5.2.0/24", None), False),
+        (("10.5.1.0/24", "fd00::/64"), ("10.5.2.0/24", None), False),
+        (("10.5.1.0/24", "fd00::/64"), ("10.5.2.0/24", "fd01::/64"), False),
+        (("10.5.1.0/24", "fd00::/64"), ("10.5.2.0/24", "fd00::/48"), True),
+    ],
+)
+def test_subnets_overlap_in_either_ip_version(
+    one: tuple[str, str | None], other: tuple[str, str | None], overlap: bool
+) -> None:
+    first, second = (
+        Subnets(IPv4Network(v4), None if v6 is None else IPv6Network(v6))
+        for v4, v6 in (one, other)
+    )
+    assert first.overlaps(second) is overlap
+    assert second.overlaps(first) is overlap
+
+
+def test_subnets_as_text() -> None:
+    dual = Subnets(IPv4Network("10.5.1.0/24"), IPv6Network("fd00::/64"))
+    assert str(dual) == f"{dual}" == "10.5.1.0/24, fd00::/64"
+    assert str(Subnets(dual.v4)) == "10.5.1.0/24"
+
+
 # Values.
 
 
@@ -139,6 +168,29 @@ def test_a_value_with_all_members() -> None:
 
 
 V4 = IPv4Address("1.2.3.4")
+
+
+def test_a_node_that_takes_raw_ipv6_says_so_last() -> None:
+    """L4: flanneld ignores our own member; without it nothing changes (L3)."""
+    attrs = LeaseAttrs(V4, backend_v6_data="{}", raw_ipv6=True)
+    assert attrs.encode() == (
+        b'{"PublicIP":"1.2.3.4","PublicIPv6":null,"BackendV6Data":{},"RawIPv6":true}'
+    )
+    assert LeaseAttrs.decode(attrs.encode()) == attrs
+
+
+@pytest.mark.parametrize(
+    ("value", "raw"),
+    [
+        ("true", True),
+        *((value, False) for value in ("false", "null", "1", '"true"', "[true]")),
+    ],
+)
+def test_only_true_means_raw_ipv6(value: str, raw: bool) -> None:
+    """Anybody's member of that name costs nobody the lease."""
+    for name in ("RawIPv6", "rawipv6", "RAWIPV6"):
+        text = f'{{"PublicIP":"1.2.3.4","{name}":{value}}}'
+        assert LeaseAttrs.decode(text.encode()) == LeaseAttrs(V4, raw_ipv6=raw)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +279,7 @@ addresses6 = st.integers(0, 2**128 - 1).map(IPv6Address)
         st.text(),
         st.none() | backend_data,
         st.none() | backend_data,
+        st.booleans(),
     )
 )
 def test_values_round_trip(attrs: LeaseAttrs) -> None:
