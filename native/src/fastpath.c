@@ -14,7 +14,7 @@ enum {
     TX_BYTES = 2 * 65536,    /* frames read before the first is sent */
     TX_ARENA = 2 * 65536,    /* what they are cut into; a superpacket fits twice */
     GRO_SLOT = 65536,        /* a receive with UDP_GRO */
-    GRO_SLOTS = 16,
+    GRO_SLOTS = 64,
     GRO_DATAGRAMS = 128,     /* in one such receive, at most (net/ipv4/udp_offload.c) */
     SEND_MESSAGES = 64,      /* given to one sendmmsg */
     HUGE_PAGE = 2 << 20,
@@ -41,6 +41,7 @@ static void pump_plan(struct pump *pump, const struct fp_config *config,
     pump->slot_size = large ? GRO_SLOT : (mtu / 64 + 2) * 64;
     pump->message_count = large && batch > GRO_SLOTS ? GRO_SLOTS : batch;
     pump->buffer_size = pump->message_count * pump->slot_size;
+    pump->width = pump->message_count;
     pump->out.capacity = pump->message_count * (large ? GRO_DATAGRAMS : 1);
 }
 

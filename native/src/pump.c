@@ -18,6 +18,8 @@
 enum {
     PATIENCE_MS = 1, /* for a full socket or TUN */
     RUN_BUDGET = 64, /* frames or bursts between two looks at the others */
+    NARROW = 16,     /* bursts of a receive, when they are large */
+    LARGE = 8192,    /* bytes of such a burst, on the average */
 };
 
 static uint64_t now_ns(void)
@@ -56,12 +58,23 @@ static int pump_tx(struct fp *fp, uint32_t budget)
     return (int)moved;
 }
 
+/* How many bursts to receive next. Where the kernel has joined many datagrams to each,
+ * few of them stay in the cache; where it has not, to receive more by one call is what
+ * lets them be merged here. */
+static uint32_t width_after(const struct pump *pump, uint32_t got)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < got; i++) bytes += pump->bursts[i].length;
+    return bytes < (uint64_t)got * LARGE ? pump->message_count
+                                         : min32(NARROW, pump->message_count);
+}
+
 /* Move what one socket has received. */
 static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget)
 {
     uint32_t moved = 0;
     while (moved < budget) {
-        uint32_t want = min32(pump->message_count, budget - moved);
+        uint32_t want = min32(pump->width, budget - moved);
         int got = receive_bursts(pump, fd, want);
         if (got == -EBADF) return got;
         /* Nothing there, or an error of an earlier send, which is over once told. */
@@ -73,6 +86,7 @@ static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget
             if (error) return error;
         }
         moved += (uint32_t)got;
+        pump->width = width_after(pump, (uint32_t)got);
         if ((uint32_t)got < want) break;
     }
     return (int)moved;
