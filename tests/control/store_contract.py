@@ -445,6 +445,21 @@ class StoreContract(DualContract, ReadContract):
             await store.reacquire(lease)
         await other.renew(theirs)
 
+    async def test_reacquire_loses_to_a_lease_inside_ours(
+        self, rig: Rig, open_store: OpenStore, configured: None
+    ) -> None:
+        """H7: its key is another one."""
+        store = await open_store(IPS[0])
+        lease = await acquire(store, IPS[0], previous="10.5.9.0/24")
+        await rig.delete(b"10.5.9.0-24")
+        await rig.put(b"10.5.9.128-25", attrs_of(IPS[1]).encode())
+        with pytest.raises(LeaseLost, match=IPS[1]):
+            await store.reacquire(lease)
+        await rig.put(b"10.5.9.128-25", b"garbage")
+        with pytest.raises(LeaseLost, match="no lease"):
+            await store.reacquire(lease)
+        assert await rig.get(b"10.5.9.0-24") is None
+
     # Watch.
 
     async def test_an_empty_store_is_an_empty_snapshot(

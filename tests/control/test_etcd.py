@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Network
 from itertools import count
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from flannelette.control import etcdservers
 from flannelette.control.errors import LeaseLost, StoreUnavailable
 from flannelette.control.etcd import TRIES, EtcdStore
-from flannelette.control.lease import Lease, LeaseAttrs, Subnets
+from flannelette.control.lease import Lease, LeaseAttrs, Subnets, parse_subnet_key
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL
 from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
@@ -24,11 +25,14 @@ from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (
     CONFIG,
     DEADLINE,
+    DUAL,
     IPS,
     acquire,
     attrs_of,
+    dual_attrs_of,
     eventually,
     network,
+    subnets,
     watching,
 )
 
@@ -206,6 +210,101 @@ async def test_a_lost_race_picks_again_and_leaves_no_etcd_lease(place: Place) ->
     assert entries[f"subnets/{KEY}"].value == theirs
     ours = entries[f"subnets/{lease.key}"]
     assert await place.client.leases() - before == {ours.lease}
+
+
+DUAL_KEY = "10.5.7.0-24&fd00:5:0:7::-64"
+DUAL_SUBNETS = subnets("10.5.7.0/24", "fd00:5:0:7::/64")
+
+
+@pytest.mark.parametrize(
+    "theirs", ["10.5.9.0-24&fd00:5:0:7::-64", "10.5.7.0-24&fd00:5:0:9::-64"]
+)
+async def test_a_dual_key_with_one_of_our_subnets_wins_the_race(
+    place: Place, theirs: str
+) -> None:
+    """H7: our own key is absent, and still we must not create it."""
+
+    async def overtake(method: str) -> None:
+        if method == "Txn" and place.proxy.calls.count("Txn") == 1:
+            await place.client.put(place.key(theirs), dual_attrs_of(IPS[1]).encode())
+
+    place.proxy.before = overtake
+    before = await place.client.leases()
+    lease = await acquire(place.store, IPS[0], DUAL_SUBNETS, DUAL)
+    assert not lease.subnets.overlaps(parse_subnet_key(theirs))
+    entries = await place.entries()
+    assert set(entries) == {f"subnets/{theirs}", f"subnets/{lease.key}"}
+    ours = entries[f"subnets/{lease.key}"]
+    assert await place.client.leases() - before == {ours.lease}
+
+
+async def test_a_dual_key_wins_the_race_for_a_revoked_lease(place: Place) -> None:
+    lease = await acquire(place.store, IPS[0], DUAL_SUBNETS, DUAL)
+    await place.client.delete(place.key(DUAL_KEY))
+    place.proxy.calls.clear()
+
+    async def overtake(method: str) -> None:
+        if method == "Txn" and place.proxy.calls.count("Txn") == 1:
+            theirs = place.key("10.5.9.0-24&fd00:5:0:7::-64")
+            await place.client.put(theirs, dual_attrs_of(IPS[1]).encode())
+
+    place.proxy.before = overtake
+    with pytest.raises(LeaseLost, match=IPS[1]):
+        await place.store.reacquire(lease)
+    assert set(await place.entries()) == {"subnets/10.5.9.0-24&fd00:5:0:7::-64"}
+
+
+async def test_renewals_and_deletions_of_others_are_no_race(place: Place) -> None:
+    """A cluster of thousands renews all the time."""
+    theirs, gone = (place.key(f"10.5.{n}.0-24&fd00:5:0:{n}::-64") for n in (8, 9))
+    value = dual_attrs_of(IPS[1]).encode()
+    await place.client.put(theirs, value)
+    await place.client.put(gone, value)
+
+    async def renew(method: str) -> None:
+        if method == "Txn":
+            await place.client.put(theirs, value)
+            await place.client.delete(gone)
+
+    place.proxy.before = renew
+    lease = await acquire(place.store, IPS[0], DUAL_SUBNETS, DUAL)
+    assert lease.subnets == DUAL_SUBNETS
+    assert place.proxy.calls.count("Txn") == 1
+
+
+async def test_a_dual_create_whose_answer_is_lost_is_not_repeated(
+    place: Place,
+) -> None:
+    """Nor is it taken for another node's, which is created since the listing too."""
+    place.proxy.after = lose("Txn")
+    lease = await acquire(place.store, IPS[0], DUAL_SUBNETS, DUAL)
+    assert lease.subnets == DUAL_SUBNETS
+    assert (await place.stored(lease)).revision == lease.revision
+    assert place.proxy.calls.count("Txn") == 1
+    assert len(await place.entries()) == 1
+
+
+async def test_twenty_dual_nodes_at_the_same_instant_all_differ(place: Place) -> None:
+    """E16, E17: on the only twenty IPv6 subnets; their IPv4 subnets hardly collide."""
+    config = (
+        b'{"Network": "10.0.0.0/8", "EnableIPv6": true, "IPv6Network": "fd00:5::/48", '
+        b'"IPv6SubnetMin": "fd00:5:0:1::", "IPv6SubnetMax": "fd00:5:0:14::"}'
+    )
+    ips = [f"192.0.2.{n}" for n in range(1, 21)]
+
+    async def patient(public_ip: str) -> Lease:
+        store = place.direct()
+        while True:
+            with suppress(StoreUnavailable):  # lost too many races; the agent goes on
+                return await acquire(store, public_ip, config=config)
+
+    async with asyncio.timeout(DEADLINE):
+        leases = await asyncio.gather(*map(patient, ips))
+    assert {lease.subnet6 for lease in leases} == {
+        IPv6Network(f"fd00:5:0:{n:x}::/64") for n in range(1, 21)
+    }
+    assert len({lease.subnet for lease in leases}) == 20
+    assert len(await place.entries()) == 20
 
 
 async def test_a_race_that_never_ends_is_given_up(place: Place) -> None:

@@ -296,19 +296,6 @@ async def test_a_value_typed_by_hand_is_a_lease(
     assert lease.attrs == attrs_of(IPS[1])
 
 
-async def test_reacquire_loses_to_a_lease_inside_ours(
-    rig: LocalRig, store: LocalStore
-) -> None:
-    lease = await acquire(store, IPS[0], previous="10.5.9.0/24")
-    await rig.delete(b"10.5.9.0-24")
-    await rig.put(b"10.5.9.128-25", attrs_of(IPS[1]).encode())
-    with pytest.raises(LeaseLost, match=IPS[1]):
-        await store.reacquire(lease)
-    await rig.put(b"10.5.9.128-25", b"garbage")
-    with pytest.raises(LeaseLost, match="no lease"):
-        await store.reacquire(lease)
-
-
 # The file.
 
 
