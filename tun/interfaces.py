@@ -5,18 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv6Address,
-    IPv6Interface,
-)
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Any, Literal
 
 from flannelette.tun.netlink import doing, dump
-
-Address = IPv4Address | IPv6Address
-AddressWithLength = IPv4Interface | IPv6Interface
 
 RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
@@ -82,7 +74,7 @@ def _interface(link: Any, messages: Iterable[Any]) -> Interface:
     )
 
 
-def address_of(message: Any) -> AddressWithLength:
+def address_of(message: Any) -> IPv4Interface | IPv6Interface:
     """The address that an RTM_NEWADDR message is about, with its prefix length."""
     # IFA_ADDRESS is the other end on a point-to-point link, where IFA_LOCAL is there.
     text = message.get("local") or message.get("address")

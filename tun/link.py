@@ -7,38 +7,48 @@ repairs, and costs three small dumps when there is nothing to do.
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import (
-    IPv4Address,
     IPv4Interface,
     IPv4Network,
-    IPv6Address,
     IPv6Interface,
     IPv6Network,
 )
-from pathlib import Path
 from typing import Any, Literal
 
 from pyroute2 import NetlinkError
 
 from flannelette.tun.interfaces import (
+    RT_TABLE_MAIN,
     Interface,
-    address_of,
     default_interface,
     list_interfaces,
 )
 from flannelette.tun.netlink import Worker, doing, dump
-from flannelette.tun.routes import PeerRoutes, on_link, reconcile_peer_routes
+from flannelette.tun.repairs import (
+    Address,
+    Network,
+    family_of,
+    ignore_routers,
+    repair_address,
+    repair_mtu,
+    repair_setting,
+    repair_up,
+    switch_ipv6_on,
+)
+from flannelette.tun.routes import (
+    Gateways,
+    add_route,
+    key_of,
+    message,
+    on_link,
+    reconcile_peer_routes,
+    says_only,
+)
 from flannelette.tun.vxlan import VxlanState, reconcile_vxlan
 
-_IFF_UP = 0x1
 _ADDR_GEN_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
-_RT_TABLE_MAIN = 254
-_RT_SCOPE_UNIVERSE = 0
-_RTN_UNICAST = 1
-_RTPROT_BOOT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +102,13 @@ class Netlink:
         recreates the device as needed; names each repair, [] if none was due."""
         return await self._worker.call(reconcile_vxlan, desired)
 
-    async def reconcile_peer_routes(self, desired: PeerRoutes, index: int) -> list[str]:
+    async def reconcile_peer_routes(self, desired: Gateways, index: int) -> list[str]:
         """Route each subnet to its gateway through the interface of that index, and
         remove what earlier calls added and is desired no more, also before a restart;
         names each repair, [] if none was due."""
         return await self._worker.call(reconcile_peer_routes, desired, index)
 
-    async def on_link(self, address: IPv4Address | IPv6Address) -> int | None:
+    async def on_link(self, address: Address) -> int | None:
         """The index of the interface that the address is reached through without a
         gateway; None if there is none (V11)."""
         return await self._worker.call(on_link, address)
@@ -110,32 +120,32 @@ class Netlink:
 def _reconcile(ip: Any, desired: LinkState) -> list[str]:
     with doing(f"looking at the device {desired.name}"):
         (link,) = ip.link("get", ifname=desired.name)
+    index = link["index"]
+    mtu6 = desired.mtu6 if desired.mtu6 < desired.mtu else 0
     # Addresses before the way up and routes after it: without an address generation
     # mode IPv6 stays silent only if it is set first, and a device that is down
     # takes no routes.
     return [
-        *_reconcile_mtu(ip, link, desired),
-        *_reconcile_ipv6(ip, link),
-        *_reconcile_accept_local(desired.name),
-        *_reconcile_address(ip, link["index"], desired.address),
-        *_reconcile_up(ip, link),
+        *repair_mtu(ip, link, desired.mtu),
+        *_silence_ipv6(ip, link),
+        *_let_in_our_own(desired.name),
+        *repair_address(ip, index, desired.address),
+        *_reconcile_address6(ip, index, desired),
+        *repair_up(ip, link),
         *(
             repair
-            for route in desired.routes
-            for repair in _reconcile_route(ip, link["index"], route)
+            for network in desired.routes
+            for repair in _reconcile_route(ip, index, network)
+        ),
+        *(
+            repair
+            for network in desired.routes6
+            for repair in _reconcile_route(ip, index, network, mtu6)
         ),
     ]
 
 
-def _reconcile_mtu(ip: Any, link: Any, desired: LinkState) -> Iterator[str]:
-    now = link.get("mtu")
-    if now != desired.mtu:
-        with doing(f"setting the MTU of {desired.name} to {desired.mtu}"):
-            ip.link("set", index=link["index"], mtu=desired.mtu)
-        yield f"MTU changed from {now} to {desired.mtu}"
-
-
-def _reconcile_ipv6(ip: Any, link: Any) -> Iterator[str]:
+def _silence_ipv6(ip: Any, link: Any) -> Iterator[str]:
     """No link-local address: else the kernel solicits routers through the TUN (U14).
 
     Best effort: a kernel without IPv6 has nothing to set, and may say so."""
@@ -151,127 +161,38 @@ def _reconcile_ipv6(ip: Any, link: Any) -> Iterator[str]:
     yield "IPv6 address generation switched off"
 
 
-def _reconcile_accept_local(name: str) -> Iterator[str]:
+def _let_in_our_own(name: str) -> Iterator[str]:
     """Let in what comes from an address of our own, as our ICMP errors do.
 
     Their source is the TUN's address (U17), and the kernel drops such a packet on
     arrival unless told otherwise: flanneld's errors never reach a pod.
 
     Best effort: where /proc/sys is read-only the errors are lost, and nothing else."""
-    setting = Path(f"/proc/sys/net/ipv4/conf/{name}/accept_local")
-    try:
-        if setting.read_text().strip() == "1":
-            return
-        setting.write_text("1")
-    except OSError:
+    repair = "packets from our own address let in"
+    yield from repair_setting(4, name, "accept_local", "1", repair)
+
+
+def _reconcile_address6(ip: Any, index: int, desired: LinkState) -> Iterator[str]:
+    if desired.address6 is None:
         return
-    yield "packets from our own address let in"
+    yield from switch_ipv6_on(desired.name)
+    yield from ignore_routers(desired.name)
+    yield from repair_address(ip, index, desired.address6)
 
 
-def _reconcile_address(ip: Any, index: int, desired: IPv4Interface) -> Iterator[str]:
-    """The new address comes first: without any, a device loses its routes."""
-    with doing("listing the device's addresses"):
-        there = dump(ip.addr, family=socket.AF_INET, index=index)
-    strays = [message for message in there if not _is_exactly(message, desired)]
-    if len(strays) == len(there):
-        with doing(f"adding the address {desired}"):
-            ip.addr(
-                "add",
-                index=index,
-                family=socket.AF_INET,
-                address=str(desired.ip),
-                prefixlen=desired.network.prefixlen,
-            )
-        yield f"address {desired} added"
-    for message in strays:
-        stray = address_of(message)
-        # A secondary address goes with its primary one.
-        with doing(f"removing the address {stray}", errno.EADDRNOTAVAIL):
-            ip.addr(
-                "del",
-                index=index,
-                family=socket.AF_INET,
-                local=message.get("local"),
-                address=message.get("address"),
-                prefixlen=message["prefixlen"],
-            )
-        yield f"address {stray} removed"
-
-
-def _is_exactly(message: Any, address: IPv4Interface) -> bool:
-    """Is it this address, and no point-to-point one?"""
-    return address_of(message) == address and message.get("address") == str(address.ip)
-
-
-def _reconcile_up(ip: Any, link: Any) -> Iterator[str]:
-    if not link["flags"] & _IFF_UP:
-        with doing(f"bringing {link.get('ifname')} up"):
-            ip.link("set", index=link["index"], state="up")
-        yield "link brought up"
-
-
-def _reconcile_route(ip: Any, index: int, network: IPv4Network) -> Iterator[str]:
+def _reconcile_route(
+    ip: Any, index: int, network: Network, mtu: int = 0
+) -> Iterator[str]:
+    """mtu: what the route itself says, bytes; 0: nothing."""
+    family = family_of(network)
     with doing("listing the device's routes"):
-        routes = dump(ip.route, family=socket.AF_INET, table=_RT_TABLE_MAIN, oif=index)
-    there = [route for route in routes if _leads_to(route, network)]
-    if any(_is_plain(route) for route in there):
+        routes = dump(ip.route, family=family, table=RT_TABLE_MAIN, oif=index)
+    there = [route for route in routes if key_of(route) == network]
+    if any(says_only(route, mtu=mtu) for route in there):
         return
     for route in there:
         with doing(f"removing a wrong route {network}", errno.ESRCH):
-            ip.route("del", scope=route["scope"], **_route(network, index))
+            ip.route("del", **message(network, index), scope=route["scope"])
         yield f"wrong route {network} removed"
-    try:
-        with doing(f"adding the route {network}"):
-            ip.route(
-                "add",
-                scope=_RT_SCOPE_UNIVERSE,
-                proto=_RTPROT_BOOT,
-                **_route(network, index),
-            )
-    except FileExistsError as error:
-        error.add_note(f"another device has it: {_owners(ip, network)}")
-        raise
+    add_route(ip, network, index, mtu)
     yield f"route {network} added"
-
-
-def _route(network: IPv4Network, index: int) -> dict[str, Any]:
-    return {
-        "family": socket.AF_INET,
-        "table": _RT_TABLE_MAIN,
-        "dst": str(network),
-        "oif": index,
-    }
-
-
-def _leads_to(route: Any, network: IPv4Network) -> bool:
-    """Does it have this key in the routing table: prefix, and neither metric nor TOS?
-
-    The kernel keeps one route for each key."""
-    return bool(
-        route["dst_len"] == network.prefixlen
-        and route.get("dst") == str(network.network_address)
-        and not route.get("priority")
-        and not route["tos"]
-    )
-
-
-def _is_plain(route: Any) -> bool:
-    """U4: scope global, no src, no gateway, no metrics."""
-    return (
-        route["type"] == _RTN_UNICAST
-        and route["scope"] == _RT_SCOPE_UNIVERSE
-        and not any(
-            route.get(name) for name in ("prefsrc", "gateway", "via", "metrics")
-        )
-    )
-
-
-def _owners(ip: Any, network: IPv4Network) -> str:
-    routes = dump(ip.route, family=socket.AF_INET, table=_RT_TABLE_MAIN)
-    names = {link["index"]: link.get("ifname") for link in dump(ip.link)}
-    owners = {
-        str(names.get(route.get("oif"), "none"))
-        for route in routes
-        if _leads_to(route, network)
-    }
-    return ", ".join(sorted(owners))

@@ -96,3 +96,29 @@ def doing(what: str, *harmless: int) -> Iterator[None]:
         wrong = OSError(error.code, os.strerror(error.code))
         wrong.add_note(f"while {what}")
         raise wrong from None
+
+
+class Attempts:
+    """Many requests of which one that fails does not stop the others."""
+
+    def __init__(self) -> None:
+        self._first: OSError | None = None
+        self._failures = 0
+
+    @contextmanager
+    def passing_over(self, what: str, *harmless: int) -> Iterator[None]:
+        """As doing(), but an OSError waits for end()."""
+        try:
+            with doing(what, *harmless):
+                yield
+        except OSError as error:
+            self._failures += 1
+            self._first = self._first or error
+
+    def end(self) -> None:
+        """Raise the first OSError, if there was any."""
+        if self._first is None:
+            return
+        if self._failures > 1:
+            self._first.add_note(f"and {self._failures - 1} others failed")
+        raise self._first

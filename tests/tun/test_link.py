@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from flannelette.tun.link import LinkState, Netlink
 from flannelette.tun.netlink import Worker, dump
 from tests.helpers import uvloops
 from tests.helpers.freshnet import in_fresh_net, ip, shown
-from tests.helpers.ns import needs_namespaces
+from tests.helpers.ns import needs_namespaces, until
 
 DESIRED = LinkState(
     name="fl0",
@@ -147,9 +147,7 @@ def test_a_tentative_or_duplicate_address_is_not_usable_i5() -> None:
         eth = find("fl0", await netlink.interfaces())
         assert (eth.addresses6, eth.unusable6) == ((), (IPv6Interface("fd00::1/64"),))
         ip("link set fl0 up")  # now it is looked for, and peer0 has it
-        async with asyncio.timeout(10):
-            while "dadfailed" not in str(shown("address show dev fl0")):
-                await asyncio.sleep(0.02)
+        until(lambda: "dadfailed" in str(shown("address show dev fl0")))
         eth = find("fl0", await netlink.interfaces())
         assert (eth.addresses6, eth.unusable6) == ((), (IPv6Interface("fd00::1/64"),))
 
