@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flannelette.encap import ip
 from flannelette.native.api import GSO_TCPV6, GSO_UDP, NEEDS_CSUM, Frame, Route, Vnet
-from tests.helpers.packets import MTU, PEER, PORT
+from tests.helpers.packets import MTU, PEER, PORT, macs, peers
 from tests.helpers.streams import CWR, FIN, PSH, TCP, UDP
 
 HEADER = 40
@@ -160,8 +160,9 @@ def _routes6(draw: st.DrawFn) -> Route:
     )
     mask = (1 << 128) - (1 << 128 - length)
     port = draw(st.sampled_from([8285, 1, 65535]))
-    peer = draw(st.integers(0, 0xFFFFFFFF))
-    return Route(draw(addresses6) & mask, length, peer, port, 6)
+    outer = draw(st.sampled_from([4, 6]))
+    peer = draw(peers) << (96 if outer == 6 and draw(st.booleans()) else 0)
+    return Route(draw(addresses6) & mask, length, peer, port, 6, outer, draw(macs))
 
 
 routes6 = _routes6()

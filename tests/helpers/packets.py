@@ -119,12 +119,17 @@ icmp_packets = st.builds(
 frames = st.one_of(st.binary(max_size=80), likely_packets(), icmp_packets)
 
 
+# Few peers, so that packets come from those that there are.
+peers = st.one_of(st.integers(1, 3), st.integers(0, 0xFFFFFFFF))
+macs = st.one_of(st.sampled_from([0, 2**48 - 1]), st.integers(0, 2**48 - 1))
+
+
 @st.composite
 def _routes(draw: st.DrawFn) -> Route:
     length = draw(st.sampled_from([24, 24, 24, 16, 25, 32, 8, 1, 0]))
     prefix = draw(addresses) & (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF
     port = draw(st.sampled_from([8285, 1, 65535]))
-    return Route(prefix, length, draw(st.integers(0, 0xFFFFFFFF)), port)
+    return Route(prefix, length, draw(peers), port, mac=draw(macs))
 
 
 routes = _routes()
