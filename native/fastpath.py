@@ -160,6 +160,9 @@ class FastPath:
             item.peer = _peer(burst.address, burst.outer, burst.port)
             offset += len(burst.data)
             packets += max(1, -(-len(burst.data) // max(burst.segment, 1)))
+            if self._headroom and burst.segment >= len(burst.data):
+                # Perhaps a superpacket of which nobody says where to cut it.
+                packets += len(burst.data) // 4
         out, done = _Output(max(packets, 1)), 0
         frames: list[Frame] = []
         while done < len(bursts):

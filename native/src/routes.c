@@ -119,7 +119,7 @@ static bool valid(const struct fp_route *route)
     if (!valid_peer(&route->peer)) return false;
     if (route->version == 4)
         return route->peer.version == 4 && length <= 32 && !route->high &&
-               (route->low & ~mask_of(length, 32)) == 0;
+               !(route->low >> 32) && (route->low & ~mask_of(length, 32)) == 0;
     return route->version == 6 && length <= 128 &&
            (route->low & ~mask_of(low, 64)) == 0 &&
            (route->high & ~mask_of(length < 64 ? length : 64, 64)) == 0;
