@@ -19,8 +19,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 
-from flannelette.control import backends, interface, operator, report, subnetfile
+from flannelette.control import (
+    backends,
+    interface,
+    mac,
+    operator,
+    report,
+    subnetfile,
+)
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
 from flannelette.control.errors import (
@@ -35,6 +43,7 @@ from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
+from flannelette.control.vxlanbackend import VxlanBackend
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)
@@ -89,6 +98,11 @@ def _signal_handler(number: int, handler: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(number)
 
 
+def mac_file(subnet_file: Path) -> Path:
+    """Where our MAC is kept from one start to the next: beside the subnet file."""
+    return subnet_file.with_name(f"{subnet_file.name}.mac")
+
+
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
@@ -117,8 +131,10 @@ class Agent:
                 operator.serve(config.operator_socket, commands)
             )
             network = await self._network_config(store)
-            plan = Plan(external, network, backends.from_config(network))
-            self._plan = plan
+            backend = backends.from_config(network)
+            if backend.dual_underlay:
+                external = await self._choose_interface(netlink, dual=True)
+            plan = self._plan = Plan(external, network, backend)
             # ---- from here on the machine and the cluster change ---------------------
             carrier = open_carrier(config, plan, netlink)
             stack.callback(carrier.close)
@@ -131,12 +147,15 @@ class Agent:
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
             await node.live()
 
-    async def _choose_interface(self, netlink: Netlink) -> External:
+    async def _choose_interface(self, netlink: Netlink, dual: bool = False) -> External:
         external = interface.select(
             await netlink.interfaces(),
             await netlink.default_interface(),
             self._config.iface,
             self._config.public_ip,
+            dual=dual,
+            default6=await netlink.default_interface(6) if dual else None,
+            public_ipv6=self._config.public_ipv6,
         )
         log.info(
             "external interface: name=%s address=%s public_ip=%s mtu=%d",
@@ -145,6 +164,12 @@ class Agent:
             external.public_ip,
             external.mtu,
         )
+        if dual:
+            log.info(
+                "its IPv6: address=%s public_ip=%s",
+                external.address6,
+                external.public_ipv6,
+            )
         return external
 
     async def _network_config(self, store: Store) -> NetworkConfig:
@@ -159,11 +184,15 @@ class Agent:
                 await asyncio.sleep(CONFIG_RETRY)
             else:
                 self._waiting_for = None
-                log.info("network config: network=%s", network.network)
+                both = [network.network, *filter(None, [network.network6])]
+                log.info("network config: network=%s", ", ".join(map(str, both)))
                 return network
 
     async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
-        attrs = plan.backend.attrs(plan.external, mac=0)
+        own = 0
+        if isinstance(plan.backend, VxlanBackend):
+            own = mac.keep(mac_file(self._config.subnet_file))
+        attrs = plan.backend.attrs(plan.external, own)
         previous = subnetfile.previous_subnets(self._config.subnet_file)
 
         async def acquire() -> Lease:

@@ -37,6 +37,10 @@ class Backend(Protocol):
     def port(self) -> int | None:
         """Where every node of the cluster listens; None: nothing is encapsulated."""
 
+    @property
+    def dual_underlay(self) -> bool:
+        """Does it need IPv6 on the external interface?"""
+
     def check(self, external: External) -> None:
         """Raises HostError for an external interface that it cannot work with."""
 

@@ -40,7 +40,8 @@ class Carrier(Protocol):
         """Carry, from now on; once. Raises OSError."""
 
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
-        """Other routes than before; removals come first."""
+        """Other routes than before; removals come first. The first call tells of all
+        routes there are, if there are any."""
 
     async def reconcile(self) -> list[str]:
         """Bring back what somebody else has changed; names each repair.

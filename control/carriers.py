@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config
+from flannelette.control.hostgwbackend import HostGwBackend
+from flannelette.control.kernelcarrier import HostGwCarrier, VxlanCarrier
 from flannelette.control.plan import Plan
 from flannelette.control.usercarrier import open_user_carrier
+from flannelette.control.vxlanbackend import VxlanBackend
 from flannelette.tun.link import Netlink
 
 
 def open_carrier(config: Config, plan: Plan, netlink: Netlink) -> Carrier:
     """Ready to carry once there is a lease. Raises OSError."""
+    match plan.backend:
+        case HostGwBackend():
+            return HostGwCarrier(plan, netlink)
+        case VxlanBackend(kernel=True) as backend:
+            return VxlanCarrier(plan, backend, netlink)
     return open_user_carrier(config, plan, netlink)

@@ -32,6 +32,10 @@ class HostGwBackend:
         """It has no members of its own (7.1)."""
         return cls(config.network6 is not None)
 
+    @property
+    def dual_underlay(self) -> bool:
+        return self.ipv6
+
     def check(self, external: External) -> None:
         """Nobody can be a gateway at an address that is not its own (7.1)."""
         pairs = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from flannelette.control import atomicfile
@@ -54,21 +55,24 @@ def keep(path: Path) -> int:
 
     Raises OSError when the file cannot be read or written."""
     try:
+        if (mac := _remembered(path)) is None:
+            mac = fresh()
+            atomicfile.write(path, f"{show(mac)}\n")
+    except OSError as error:
+        error.add_note(f"the MAC file {path} cannot be read, or not written")
+        raise
+    return mac
+
+
+def _remembered(path: Path) -> int | None:
+    """Raises OSError."""
+    try:
         with open(path, "rb") as file:
             text = file.read(_SIZE_MAX).decode(errors="replace").strip()
     except FileNotFoundError:
-        pass
-    except OSError as error:
-        error.add_note(f"while reading the MAC file {path}")
-        raise
-    else:
-        try:
-            mac = parse(text)
-            if is_unicast(mac):
-                return mac
-        except ValueError:
-            pass
-        log.warning("the MAC file is damaged, a new MAC replaces it: path=%s", path)
-    mac = fresh()
-    atomicfile.write(path, f"{show(mac)}\n")
-    return mac
+        return None
+    with suppress(ValueError):
+        if is_unicast(mac := parse(text)):
+            return mac
+    log.warning("the MAC file is damaged, a new MAC replaces it: path=%s", path)
+    return None

@@ -11,6 +11,7 @@ from flannelette.control.backend import Routes, Subnet
 from flannelette.control.carrier import Carrier
 from flannelette.control.errors import one_line
 from flannelette.control.keeper import LeaseKeeper
+from flannelette.control.lease import Snapshot
 from flannelette.control.plan import Plan
 from flannelette.control.store import Store
 from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
@@ -48,10 +49,14 @@ class Node:
         """Keep the routes in step with the leases."""
         async with aclosing(self._store.watch()) as events:
             async for event in events:
-                self._apply(self.table.apply(event))
+                changes = self.table.apply(event)
+                if changes or isinstance(event, Snapshot):
+                    self._apply(changes)
                 await self.keeper.notice(event)
 
     def _apply(self, changes: list[Change]) -> None:
+        """Tell the carrier; also of a snapshot that changes nothing, since only then
+        it knows that there are no others."""
         added: Routes = {}
         removed: list[Subnet] = []
         for change in changes:
@@ -64,8 +69,7 @@ class Node:
                     log.info("route removed: subnet=%s", subnet)
                 case Ignored(subnets, reason):
                     log.warning("ignored a lease: subnet=%s reason=%r", subnets, reason)
-        if removed or added:
-            self.carrier.apply(removed, added)
+        self.carrier.apply(removed, added)
 
     async def _reconcile(self) -> None:
         """Bring the carrier back to what it should be, whoever changed it."""

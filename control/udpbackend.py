@@ -26,6 +26,7 @@ class UdpBackend:
 
     type: ClassVar[str] = "udp"
     kernel: ClassVar[bool] = False
+    dual_underlay: ClassVar[bool] = False
     port: int = UDP_PORT
     """Where every node of the cluster listens (U1)."""
     ipv6: bool = False

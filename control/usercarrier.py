@@ -12,6 +12,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from flannelette.control.backend import Routes, Subnet
 from flannelette.control.config import Config
+from flannelette.control.directroutes import DirectRoutes
 from flannelette.control.errors import one_line
 from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
@@ -65,6 +66,12 @@ class UserCarrier:
         self._tun: TunDevice | None = None
         """While it is not the forwarder's."""
         self._pump_ended = False
+        self._direct: DirectRoutes | None = None
+        if isinstance(plan.backend, VxlanBackend):
+            wanted = plan.backend.direct_routing
+            self._direct = DirectRoutes(netlink, plan.external.index, wanted)
+        self._heard = False
+        """Has the store told who the peers are?"""
 
     @property
     def routes(self) -> list[Route]:
@@ -72,7 +79,7 @@ class UserCarrier:
 
     @property
     def direct(self) -> Collection[Subnet]:
-        return ()
+        return self._direct.subnets if self._direct else ()
 
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
         # One call for all: a node that joins learns of every peer at once.
@@ -80,6 +87,9 @@ class UserCarrier:
             self.forwarder.del_routes(gone)
         if added:
             self.forwarder.set_routes(added.values())
+        self._heard = True
+        if self._direct is not None:
+            self.due.set()
 
     def open_tun(self) -> None:
         """Raises OSError."""
@@ -108,17 +118,15 @@ class UserCarrier:
 
     def _endpoint(self, lease: Lease) -> Endpoint:
         plan, backend = self._plan, self._plan.backend
-        six, vxlan = lease.subnet6 if plan.dual else None, None
+        vxlan: Vxlan | None = None
         if isinstance(backend, VxlanBackend):
             # Not what we asked for: a store may have its own idea of it.
             vxlan = Vxlan(backend.vni, vtep_mac(lease.attrs.backend_data))
-        return Endpoint(
-            address=lease.subnet.network_address,
-            mtu=plan.mtu,
-            address6=six and six.network_address,
-            mtu6=plan.mtu6 if six else 0,
-            vxlan=vxlan,
-        )
+        base = lease.subnet.network_address
+        if lease.subnet6 is None or not plan.dual:
+            return Endpoint(base, plan.mtu, vxlan=vxlan)
+        base6 = lease.subnet6.network_address
+        return Endpoint(base, plan.mtu, base6, plan.mtu6, vxlan)
 
     def _on_pump_error(self, error: OSError) -> None:
         log.warning("a pump has ended: error=%s", error)
@@ -144,6 +152,13 @@ class UserCarrier:
         )
 
     async def reconcile(self) -> list[str]:
+        repairs = await self._repair()
+        if self._direct is not None and self._heard:
+            await self._direct.find(self.routes)
+            repairs += await self._direct.reconcile()
+        return repairs
+
+    async def _repair(self) -> list[str]:
         if self._pump_ended or self.device is None or self._lease is None:
             return await self._reopen()
         try:

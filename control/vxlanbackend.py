@@ -30,6 +30,7 @@ from flannelette.dataplane.underlay import (
 )
 
 _DEFAULT_VNI = 1
+_IFNAME_MAX = 15
 _MEMBERS = ("VNI", "Port", "MTU", "GBP", "Learning", "DirectRouting", "Datapath")
 
 
@@ -64,7 +65,7 @@ class VxlanBackend:
                     f"network config: Backend.{name} needs Backend.Datapath kernel"
                 )
         vni_default = 0 if members.has("VNI") else _DEFAULT_VNI  # 0 is a VNI as well
-        return cls(
+        backend = cls(
             vni=members.number("VNI", vni_default, 0, (1 << 24) - 1),
             port=members.number("Port", VXLAN_PORT, 1, 65535),
             mtu=members.number("MTU", 0, 68, 65535),
@@ -74,6 +75,26 @@ class VxlanBackend:
             kernel=kernel,
             ipv6=config.network6 is not None,
         )
+        longest = backend.device6 if backend.ipv6 else backend.device
+        if kernel and len(longest) > _IFNAME_MAX:
+            raise NetworkConfigError(
+                f"network config: Backend.VNI {backend.vni} is too large: the kernel "
+                f"takes no device name as long as {longest}"
+            )
+        return backend
+
+    @property
+    def device(self) -> str:
+        """Of the kernel's datapath (V1)."""
+        return f"flannel.{self.vni}"
+
+    @property
+    def device6(self) -> str:
+        return f"flannel-v6.{self.vni}"
+
+    @property
+    def dual_underlay(self) -> bool:
+        return self.ipv6
 
     def check(self, external: External) -> None:
         """It works with any interface."""

@@ -334,8 +334,8 @@ def test_the_fold_of_the_changes_is_the_fold_of_the_events(
         match event:
             case Added(added):
                 model[added.subnets] = added.attrs
-            case Removed(subnet, subnet6):
-                model.pop(Subnets(subnet, subnet6), None)
+            case Removed(v4, v6):
+                model.pop(Subnets(v4, v6), None)
             case Snapshot(there):
                 model = {each.subnets: each.attrs for each in there}
         wanted, bad = claims(model, own)

@@ -1,0 +1,162 @@
+"""The kernel carries the packets: it is told how, and told again what it has lost.
+
+What it should be told is a function of our lease and of the peers' routes; it is
+compared with what the kernel has at every change and every few seconds (node.py).
+flanneld looks never again at VXLAN's devices, neighbours and routes (V16, V19).
+
+The kernel goes on when we end (C8). So that a restart does not interrupt it, what it
+already has stays as it is until the store has told who the peers are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import ClassVar
+
+from flannelette.control import mac
+from flannelette.control.backend import Routes, Subnet
+from flannelette.control.directroutes import DirectRoutes
+from flannelette.control.lease import Lease
+from flannelette.control.plan import Plan
+from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
+from flannelette.dataplane.forwarder import Route
+from flannelette.tun.link import Netlink
+from flannelette.tun.vxlan import VxlanPeer, VxlanState
+
+log = logging.getLogger(__name__)
+
+
+class KernelCarrier:
+    """What carriers (carrier.py) by the kernel have in common."""
+
+    forwarder: ClassVar[None] = None
+    device: str | None = None
+
+    def __init__(self, plan: Plan, netlink: Netlink) -> None:
+        self.due = asyncio.Event()
+        self._plan = plan
+        self._netlink = netlink
+        self._lease: Lease | None = None
+        self._routes: Routes = {}
+        self._heard = False
+        """Has the store told who the peers are?"""
+        self._told: object = None
+        """What the kernel was told last."""
+
+    @property
+    def routes(self) -> list[Route]:
+        return sorted(
+            self._routes.values(), key=lambda it: (it.version, it.prefix, it.length)
+        )
+
+    @property
+    def direct(self) -> Collection[Subnet]:
+        return ()
+
+    def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
+        for subnet in removed:
+            self._routes.pop(subnet, None)
+        self._routes |= added
+        self._heard = True
+        self.due.set()
+
+    async def start(self, lease: Lease) -> None:
+        self._lease = lease
+        there = {interface.name for interface in await self._netlink.interfaces()}
+        if self.device is not None and self.device not in there:
+            await self._program(lease)
+
+    async def reconcile(self) -> list[str]:
+        return await self._program(self._lease) if self._lease and self._heard else []
+
+    async def _program(self, lease: Lease) -> list[str]:
+        """Tell the kernel what it does not know; names what it had lost. Raises
+        OSError."""
+        raise NotImplementedError
+
+    def _repairs(self, desired: object, steps: list[str]) -> list[str]:
+        """Of what is told for the first time, nothing was lost."""
+        if desired == self._told:
+            return steps
+        self._told = desired
+        log.debug("the kernel was told: steps=%r", steps)
+        return []
+
+    def close(self) -> None:
+        """Everything stays (C8)."""
+
+
+class HostGwCarrier(KernelCarrier):
+    """Routes to the peers' subnets by their public IPs (7.1)."""
+
+    async def _program(self, lease: Lease) -> list[str]:
+        gateways = {subnet: route.peer for subnet, route in self._routes.items()}
+        index = self._plan.external.index
+        steps = await self._netlink.reconcile_peer_routes(gateways, index)
+        return self._repairs(gateways, steps)
+
+
+class VxlanCarrier(KernelCarrier):
+    """The kernel's own VXLAN: flannel.<VNI>, in dual stack flannel-v6.<VNI> too."""
+
+    def __init__(self, plan: Plan, backend: VxlanBackend, netlink: Netlink) -> None:
+        super().__init__(plan, netlink)
+        self.device = backend.device
+        self._backend = backend
+        self._direct = DirectRoutes(
+            netlink, plan.external.index, backend.direct_routing
+        )
+
+    @property
+    def direct(self) -> Collection[Subnet]:
+        return self._direct.subnets
+
+    async def _program(self, lease: Lease) -> list[str]:
+        await self._direct.find(self._routes.values())
+        states = self._states(lease)
+        steps = []
+        for state in states:
+            steps += await self._netlink.reconcile_vxlan(state)
+        repairs = self._repairs(states, steps)
+        return [*repairs, *await self._direct.reconcile()]
+
+    def _states(self, lease: Lease) -> list[VxlanState]:
+        """The device of each IP version (V5, V8, V10)."""
+        plan, backend = self._plan, self._backend
+        common = VxlanState(
+            name=backend.device,
+            vni=backend.vni,
+            port=backend.port,
+            lower=plan.external.index,
+            # Not the public IP: where that is a translation's, it is not ours (V5).
+            local=plan.external.address,
+            mac=mac.show(vtep_mac(lease.attrs.backend_data)),
+            mtu=plan.mtu,
+            address=IPv4Interface(lease.subnet.network_address),
+            gbp=backend.gbp,
+            learning=backend.learning,
+            peers=self._peers(4),
+        )
+        if plan.external.address6 is None or lease.subnet6 is None:
+            return [common]
+        six = replace(
+            common,
+            name=backend.device6,
+            local=plan.external.address6,
+            mtu=plan.mtu6,
+            address=IPv6Interface(lease.subnet6.network_address),
+            peers=self._peers(6),
+        )
+        return [common, six]
+
+    def _peers(self, version: int) -> tuple[VxlanPeer, ...]:
+        """V12, V13; those reached directly need no VXLAN (V11)."""
+        return tuple(
+            VxlanPeer(subnet, subnet.network_address, mac.show(route.mac), route.peer)
+            for subnet, route in self._routes.items()
+            if subnet.version == version and subnet not in self._direct.subnets
+        )
