@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import select
 import socket
@@ -66,6 +67,31 @@ def test_one_read_is_one_packet_without_a_header(ns: str) -> None:
             break
     assert frame[16:20] == bytes([10, 5, 2, 2])
     assert frame[-5:] == b"hello"
+    tun.close()
+
+
+RING = 500
+"""Packets that the kernel keeps for us (drivers/net/tun.c: TUN_READQ_SIZE)."""
+
+
+def test_what_the_ring_cannot_hold_is_dropped_and_counted_trap_16(ns: str) -> None:
+    """Silently for the sender; the device's own counter tells. What is kept is the
+    oldest, in order: the ring never makes room by losing what it has."""
+    with netns.inside(ns):
+        tun = open_tun()
+        netns.ip(["link set flannel0 addrgenmode none"], ns)
+        netns.ip(["address add 10.5.1.0/32 dev flannel0", "link set flannel0 up"], ns)
+        netns.ip(["route add 10.5.0.0/16 dev flannel0"], ns)
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        for number in range(RING + 100):
+            sender.sendto(number.to_bytes(2, "big"), ("10.5.2.2", 9))
+    (link,) = json.loads(netns.call(["ip", "-s", "-j", "link", "show", tun.name], ns))
+    assert link["stats64"]["tx"]["dropped"] == 100
+    kept = [os.read(tun.queues[0], 65536)[-2:] for _ in range(RING)]
+    assert [int.from_bytes(data, "big") for data in kept] == list(range(RING))
+    with pytest.raises(BlockingIOError):
+        os.read(tun.queues[0], 65536)
     tun.close()
 
 
