@@ -6,7 +6,8 @@
         cluster.wait_connected(time.monotonic() + 20)
 
 The programs run in the hosts' namespaces, log to files in the directory, and end with
-the rig. The overlay is 10.5.0.0/16 over flannel's udp backend.
+the rig. The overlay is 10.5.0.0/16, in dual stack also fd00:5::/48, over flannel's udp
+backend unless another is named.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,8 @@ from flannelette.control import operator
 from flannelette.control.errors import HostError
 
 OVERLAY = IPv4Network("10.5.0.0/16")
-NETWORK_CONFIG = json.dumps({"Network": str(OVERLAY), "Backend": {"Type": "udp"}})
+OVERLAY6 = IPv6Network("fd00:5::/48")
+UDP: Mapping[str, Any] = {"Type": "udp"}
 LAST_LINES = 12
 POLL = 0.05
 """Seconds between two looks at something that will be soon."""
@@ -113,13 +115,20 @@ class Cluster:
         datapath: str = "native",
         driver: str = "thread",
         flags: Sequence[str] = (),
+        backend: Mapping[str, Any] = UDP,
+        ipv6: bool = False,
     ) -> None:
-        """`flags` go to every daemon, and have the last word."""
+        """`flags` go to every daemon, and have the last word. `backend` is as in the
+        network configuration. `ipv6` is for dual stack, on a rig with IPv6."""
         self.daemons: dict[int, Daemon] = {}
         self._rig = rig
         self._directory = directory
         self._flags = [f"--datapath={datapath}", f"--driver={driver}", *flags]
         self._store = store
+        self._network: dict[str, Any] = {"Network": str(OVERLAY), "Backend": backend}
+        if ipv6:
+            self._network |= {"EnableIPv6": True, "IPv6Network": str(OVERLAY6)}
+        self._ipv6 = ipv6
         self._etcd: Program | None = None
 
     @property
@@ -148,7 +157,7 @@ class Cluster:
                 self._start_etcd(f"http://{host}:2379", deadline)
             case "static":
                 path = self._directory / "peers.toml"
-                path.write_text(_peers(self._rig))
+                path.write_text(self._peers())
                 self._flags.append(f"--store=static:{path}")
 
     def start(self) -> None:
@@ -191,11 +200,11 @@ class Cluster:
     def _knows_all(self, status: dict[str, Any] | None) -> bool:
         if status is None or not status["ready"]:
             return False
-        return len(status["routes"]) >= len(self.daemons) - 1
+        return len(status["routes"]) >= (len(self.daemons) - 1) * (1 + self._ipv6)
 
     def _write_local(self, deadline: float) -> None:
         store = f"--store=local:{self._directory / 'store.sqlite'}"
-        command = [*FLANNELETTE, "net-config", store, NETWORK_CONFIG]
+        command = [*FLANNELETTE, "net-config", store, json.dumps(self._network)]
         host, rest = self._rig.host(1), max(0.1, deadline - time.monotonic())
         try:
             self._rig.run(host, command, timeout=rest, env=_environment())
@@ -203,6 +212,23 @@ class Cluster:
             raise RigError(error.stderr.strip().splitlines()[-1]) from None
         except subprocess.TimeoutExpired:
             raise RigError("flannelette net-config did not end in time") from None
+
+    def _peers(self) -> str:
+        """The static store's file: host N has 10.5.N.0/24, and of IPv6 the subnet with
+        that number."""
+        lines = ["[network]", *_toml(self._network)]
+        for number in self._rig.numbers:
+            node = {
+                "public-ip": str(self._rig.address(number)),
+                "subnet": f"10.5.{number}.0/24",
+            }
+            if self._network["Backend"]["Type"] == "vxlan":
+                node["mac"] = f"02:00:00:00:00:{number:02x}"
+            if self._ipv6:
+                node["public-ipv6"] = str(self._rig.address6(number))
+                node["subnet6"] = f"fd00:5:0:{number:x}::/64"
+            lines += ["[[node]]", *_toml(node)]
+        return "\n".join(lines)
 
     def _start_etcd(self, url: str, deadline: float) -> None:
         command = [
@@ -217,7 +243,8 @@ class Cluster:
         ]
         host, log = self._rig.host(1), self._directory / "etcd.log"
         self._etcd = Program(self._rig, host, "etcd", command, log)
-        while not self._put_into_etcd("/coreos.com/network/config", NETWORK_CONFIG):
+        config = json.dumps(self._network)
+        while not self._put_into_etcd("/coreos.com/network/config", config):
             self._etcd.check()
             if time.monotonic() >= deadline:
                 raise RigError("etcd does not answer in time")
@@ -242,14 +269,14 @@ class Cluster:
                 return False
 
 
-def _peers(rig: Rig) -> str:
-    """The static store's file: host N has 10.5.N.0/24."""
-    lines = ["[network]", f'Network = "{OVERLAY}"', 'Backend = { Type = "udp" }']
-    subnets = list(OVERLAY.subnets(new_prefix=24))
-    for number in rig.numbers:
-        address, subnet = rig.address(number), subnets[number]
-        lines += ["[[node]]", f'public-ip = "{address}"', f'subnet = "{subnet}"']
-    return "\n".join(lines)
+def _toml(members: Mapping[str, Any]) -> Iterator[str]:
+    """Lines of a table; its own tables are written inline."""
+    for name, value in members.items():
+        if isinstance(value, Mapping):
+            value = f"{{ {', '.join(_toml(value))} }}"
+            yield f"{name} = {value}"
+        else:
+            yield f"{name} = {json.dumps(value)}"
 
 
 def _what_lacks(number: int, status: dict[str, Any] | None, others: int) -> str:

@@ -30,7 +30,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
@@ -46,6 +46,8 @@ plain: no transmit offload at all, GRO on receive (an old or virtual NIC)
 
 NETWORK = IPv4Network("192.0.2.0/24")
 """The wire's addresses: TEST-NET-1 (RFC 5737), so nobody's."""
+NETWORK6 = IPv6Network("2001:db8::/64")
+"""The same for IPv6 (RFC 3849)."""
 GATEWAY = NETWORK[254]
 """The hosts' default route; nobody is there, but daemons look for the route."""
 MAX_HOSTS = 200
@@ -57,16 +59,18 @@ _serial = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod that is up: its namespace and its only address."""
+    """A pod that is up: its namespace and its only address of each IP version."""
 
     ns: str
     address: IPv4Address
+    address6: IPv6Address | None = None
 
 
 class Rig:
     """Hosts, wire and pods; use it as a context manager, once."""
 
-    def __init__(self, hosts: int = 2, wire: Wire = "veth") -> None:
+    def __init__(self, hosts: int = 2, wire: Wire = "veth", ipv6: bool = False) -> None:
+        """`ipv6`: the hosts have IPv6 addresses besides, and forward it."""
         if not 2 <= hosts <= MAX_HOSTS:
             raise ValueError(f"a rig has 2 to {MAX_HOSTS} hosts, not {hosts}")
         if wire not in get_args(Wire):
@@ -76,6 +80,7 @@ class Rig:
         """What the wire offloads now."""
         self._name = f"fl{os.getpid()}-{next(_serial)}"
         self._processes: list[subprocess.Popen[Any]] = []
+        self._ipv6 = ipv6
         self._up = False
 
     def host(self, number: int) -> str:
@@ -85,6 +90,10 @@ class Rig:
     def address(self, number: int) -> IPv4Address:
         """A host's address on the wire."""
         return NETWORK[self._checked(number)]
+
+    def address6(self, number: int) -> IPv6Address:
+        """The same of a rig with IPv6."""
+        return NETWORK6[self._checked(number)]
 
     def pod_ns(self, number: int) -> str:
         """The name of the namespace of a host's pod, there before the pod is up."""
@@ -153,17 +162,25 @@ class Rig:
             netns.call(command, self.host(number))
         self.wire = wire
 
-    def pod(self, number: int, subnet: IPv4Network | str, mtu: int) -> Pod:
-        """Put up a host's pod: bridge cni0 with the subnet's .1, the pod with .2.
+    def pod(
+        self,
+        number: int,
+        subnet: IPv4Network | str,
+        mtu: int,
+        subnet6: IPv6Network | str | None = None,
+    ) -> Pod:
+        """Put up a host's pod: bridge cni0 with the subnet's .1, the pod with .2; and
+        so with its IPv6 subnet, if there is one.
 
         Once for each host, when its subnet is known. Raises RigError."""
         subnet = IPv4Network(subnet)
+        subnet6 = None if subnet6 is None else IPv6Network(subnet6)
         host, pod = self.host(number), self.pod_ns(number)
         with interrupts.held():
             netns.ip(
                 [
                     "link add cni0 type bridge",
-                    f"address add {subnet[1]}/{subnet.prefixlen} dev cni0",
+                    *_addresses("cni0", 1, subnet, subnet6),
                     f"link add pod0 mtu {mtu} type veth"
                     f" peer name eth0 mtu {mtu} netns {pod}",
                     "link set pod0 master cni0 up",
@@ -173,13 +190,14 @@ class Rig:
             )
             netns.ip(
                 [
-                    f"address add {subnet[2]}/{subnet.prefixlen} dev eth0",
+                    *_addresses("eth0", 2, subnet, subnet6),
                     "link set eth0 up",
                     f"route add default via {subnet[1]}",
+                    *([f"route add ::/0 via {subnet6[1]}"] if subnet6 else ()),
                 ],
                 pod,
             )
-        return Pod(pod, subnet[2])
+        return Pod(pod, subnet[2], subnet6 and subnet6[2])
 
     def inside(self, ns: str) -> AbstractContextManager[None]:
         """Move this thread into a namespace: see netns.inside."""
@@ -241,15 +259,17 @@ class Rig:
         for number in self.numbers:
             host = self.host(number)
             netns.sysctl(host, "net.ipv4.ip_forward", 1)
-            netns.ip(
-                [
-                    "link set lo up",
-                    f"address add {self.address(number)}/{NETWORK.prefixlen} dev eth0",
-                    "link set eth0 up",
-                    f"route add default via {GATEWAY} dev eth0",
-                ],
-                host,
-            )
+            lines = [
+                "link set lo up",
+                f"address add {self.address(number)}/{NETWORK.prefixlen} dev eth0",
+                "link set eth0 up",
+                f"route add default via {GATEWAY} dev eth0",
+            ]
+            if self._ipv6:
+                netns.sysctl(host, "net.ipv6.conf.all.forwarding", 1)
+                address6 = f"{self.address6(number)}/{NETWORK6.prefixlen}"
+                lines.append(f"address add {address6} dev eth0 nodad")
+            netns.ip(lines, host)
             netns.ip(["link set lo up"], self.pod_ns(number))
         if self.wire != "veth":
             self.set_wire(self.wire)
@@ -285,6 +305,17 @@ _OFFLOADS: dict[Wire, tuple[bool, bool, bool, bool]] = {
     "nic": (True, True, False, True),
     "plain": (False, False, False, True),
 }
+
+
+def _addresses(
+    device: str, number: int, subnet: IPv4Network, subnet6: IPv6Network | None
+) -> list[str]:
+    """Give a device the address of that number in each subnet."""
+    lines = [f"address add {subnet[number]}/{subnet.prefixlen} dev {device}"]
+    if subnet6 is not None:
+        address6 = f"{subnet6[number]}/{subnet6.prefixlen}"
+        lines.append(f"address add {address6} dev {device} nodad")
+    return lines
 
 
 def _on_off(on: bool) -> str:

@@ -14,6 +14,7 @@ from flannelette.benchmarks.rig import Pod, Rig
 from tests.helpers.ns import until
 
 MTU = 1472
+"""Of a pod in a udp overlay."""
 DEADLINE = 20.0
 
 
@@ -35,8 +36,14 @@ class Lab:
 
     def add_pods(self) -> None:
         for number in self.cluster.daemons:
-            subnet = self.status(number)["lease"]["subnet"]
-            self.pods[number] = self.rig.pod(number, subnet, MTU)
+            self.add_pod(number)
+
+    def add_pod(self, number: int) -> None:
+        status = self.status(number)
+        node, lease = status["node"], status["lease"]
+        mtu = min(node["mtu"], node["mtu6"] or node["mtu"])
+        pod = self.rig.pod(number, lease["subnet"], mtu, lease["subnet6"])
+        self.pods[number] = pod
 
     def status(self, number: int) -> dict[str, Any]:
         status = self.cluster.daemons[number].status()
@@ -54,25 +61,34 @@ class Lab:
         drops = self.status(number)["counters"][direction]["drops"]
         return {reason: count for reason, count in drops.items() if count}
 
-    def reach(self, source: int, target: int, count: int = 1) -> str:
+    def reach(self, source: int, target: int, count: int = 1, version: int = 4) -> str:
         """Ping from pod to pod; ping's output. Fails unless every answer comes."""
-        address = str(self.pods[target].address)
+        address = self.address(target, version)
         command = ["ping", "-n", "-c", str(count), "-i", "0.01", "-W", "2", address]
         return self.rig.run(self.pods[source].ns, command).stdout
 
-    def reaches(self, source: int, target: int) -> bool:
-        address = str(self.pods[target].address)
+    def address(self, number: int, version: int = 4) -> str:
+        """A pod's address of that IP version."""
+        pod = self.pods[number]
+        return str(pod.address if version == 4 else pod.address6)
+
+    def reaches(self, source: int, target: int, version: int = 4) -> bool:
+        address = self.address(target, version)
         command = ["ping", "-n", "-c", "1", "-W", "1", address]
         done = self.rig.run(self.pods[source].ns, command, check=False)
         return done.returncode == 0
 
-    def until_reaches(self, source: int, target: int, seconds: float = 20.0) -> None:
-        until(lambda: self.reaches(source, target), seconds)
+    def until_reaches(
+        self, source: int, target: int, seconds: float = 20.0, version: int = 4
+    ) -> None:
+        until(lambda: self.reaches(source, target, version), seconds)
 
-    def socket_in(self, ns: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
-        """An IPv4 socket of a namespace."""
+    def socket_in(
+        self, ns: str, kind: int = socket.SOCK_DGRAM, family: int = socket.AF_INET
+    ) -> socket.socket:
+        """A socket of a namespace."""
         with self.rig.inside(ns):
-            sock = socket.socket(socket.AF_INET, kind)
+            sock = socket.socket(family, kind)
         sock.settimeout(DEADLINE)
         return sock
 
@@ -86,9 +102,12 @@ class Lab:
 
 
 @contextmanager
-def lab(directory: Path, hosts: int = 2, **options: Any) -> Iterator[Lab]:
-    with Rig(hosts) as rig:
-        it = Lab(rig, directory, **options)
+def lab(
+    directory: Path, hosts: int = 2, ipv6: bool = False, **options: Any
+) -> Iterator[Lab]:
+    """`ipv6`: dual stack. The other options are those of Cluster."""
+    with Rig(hosts, ipv6=ipv6) as rig:
+        it = Lab(rig, directory, ipv6=ipv6, **options)
         try:
             yield it
         except BaseException:

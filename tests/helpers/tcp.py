@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from tests.helpers.lab import Lab
 
 
-def send_file(it: Lab, source: int, target: int, data: bytes) -> bytes:
+def send_file(
+    it: Lab, source: int, target: int, data: bytes, version: int = 4
+) -> bytes:
     """Send data between the pods of two hosts; what arrived."""
-    return b"".join(_transfer(it, source, target, data, 1))
+    return b"".join(_transfer(it, source, target, data, 1, version))
 
 
-def check_stream(it: Lab, source: int, target: int, data: bytes, times: int) -> None:
+def check_stream(
+    it: Lab, source: int, target: int, data: bytes, times: int, version: int = 4
+) -> None:
     """Send data many times over, and compare all that arrives, by its digest."""
     sent, got = hashlib.sha256(), hashlib.sha256()
-    for chunk in _transfer(it, source, target, data, times):
+    for chunk in _transfer(it, source, target, data, times, version):
         got.update(chunk)
     for _ in range(times):
         sent.update(data)
@@ -26,15 +30,16 @@ def check_stream(it: Lab, source: int, target: int, data: bytes, times: int) -> 
 
 
 def _transfer(
-    it: Lab, source: int, target: int, data: bytes, times: int
+    it: Lab, source: int, target: int, data: bytes, times: int, version: int
 ) -> Iterator[bytes]:
-    server = it.socket_in(it.pods[target].ns, socket.SOCK_STREAM)
-    client = it.socket_in(it.pods[source].ns, socket.SOCK_STREAM)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    server = it.socket_in(it.pods[target].ns, socket.SOCK_STREAM, family)
+    client = it.socket_in(it.pods[source].ns, socket.SOCK_STREAM, family)
     with server, client:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("", 5000))
         server.listen()
-        client.connect((str(it.pods[target].address), 5000))
+        client.connect((it.address(target, version), 5000))
         connection, _ = server.accept()
 
         def send() -> None:
