@@ -89,15 +89,20 @@ def repair_address(
     if len(strays) == len(there):
         # Nobody else can have it: there is no need to ask around first (RFC 4862).
         flags = {"flags": _IFA_F_NODAD} if desired.version == 6 else {}
-        with doing(f"adding the address {desired}"):
-            ip.addr(
-                "add",
-                index=index,
-                family=family,
-                address=str(desired.ip),
-                prefixlen=desired.network.prefixlen,
-                **flags,
-            )
+        try:
+            with doing(f"adding the address {desired}"):
+                ip.addr(
+                    "add",
+                    index=index,
+                    family=family,
+                    address=str(desired.ip),
+                    prefixlen=desired.network.prefixlen,
+                    **flags,
+                )
+        except OSError as error:
+            if desired.version == 6:
+                error.add_note("IPv6 needs disable_ipv6=0 and an MTU of 1280 bytes")
+            raise
         yield f"address {desired} added"
     for message in strays:
         stray = address_of(message)
