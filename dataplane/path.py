@@ -34,7 +34,8 @@ class Path(Protocol):
         """Remove routes by prefix and length; unknown ones are no error."""
 
     def pump(self, direction: Direction, budget: int) -> int:
-        """Move up to budget packets now; how many were read.
+        """Move up to budget packets now, of each socket that receives as many; how
+        many were read.
 
         Raises OSError when a descriptor is dead: EBADFD if the device is gone."""
 

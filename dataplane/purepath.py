@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -56,7 +55,7 @@ class PurePath:
 
             receivers = [borrowed(config.udp_fd)]
             receivers6 = [borrowed(fd) for fd in [config.udp6_fd] if fd >= 0]
-            self._receivers = deque(receivers + receivers6)
+            self._receivers = receivers + receivers6
             # By the IP version of the underlay, and then by flow.
             self._senders = {
                 4: [borrowed(fd) for fd in config.flow_fds] or receivers,
@@ -93,14 +92,11 @@ class PurePath:
         return self._core.unwrap(bursts)
 
     def pump(self, direction: Direction, budget: int) -> int:
-        move = self._move_tx if direction is Direction.TX else self._move_rx
         self._patient[direction] = True
-        for moved in range(budget):
-            try:
-                move()
-            except BlockingIOError:
-                return moved
-        return budget
+        if direction is Direction.TX:
+            return _repeat(self._move_tx, budget)
+        # Each socket has the whole budget: so none can starve another.
+        return sum(_repeat(partial(self._move_rx, s), budget) for s in self._receivers)
 
     def _move_tx(self) -> None:
         frame = os.read(self._config.tun_fd, MAX_PACKET)
@@ -110,25 +106,10 @@ class PurePath:
         for answer in answers:
             self._write(Direction.TX, answer)
 
-    def _move_rx(self) -> None:
-        for frame in self.unwrap([self._receive()]):
+    def _move_rx(self, sock: socket.socket) -> None:
+        for frame in self.unwrap([_receive(sock)]):
             if self._write(Direction.RX, frame):
                 self._core.tallies[Direction.RX].forwarded(len(frame))
-
-    def _receive(self) -> Burst:
-        """A datagram from whichever socket has one, each in turn."""
-        for _ in range(len(self._receivers)):
-            self._receivers.rotate()
-            try:
-                data, (host, port, *_) = self._receivers[0].recvfrom(MAX_PACKET)
-            except OSError as error:
-                if error.errno == errno.EBADF:
-                    raise
-                # Nothing there, or an error of an earlier send: over once told.
-                continue
-            peer = ip_address(host)
-            return Burst(data, len(data), int(peer), port, peer.version)
-        raise BlockingIOError
 
     def _send(self, burst: Burst) -> None:
         tally = self._core.tallies[Direction.TX]
@@ -209,6 +190,29 @@ def _is_sound(config: PathConfig) -> bool:
         and (own is None or own.vni < 1 << vxlan.VNI_BITS)
         and (own is None or own.mac < 1 << vxlan.MAC_BITS)
     )
+
+
+def _repeat(move: Callable[[], None], budget: int) -> int:
+    """Up to budget times, until it would block: how often it moved something."""
+    for moved in range(budget):
+        try:
+            move()
+        except BlockingIOError:
+            return moved
+    return budget
+
+
+def _receive(sock: socket.socket) -> Burst:
+    """Raises OSError: BlockingIOError if there is nothing."""
+    try:
+        data, (host, port, *_) = sock.recvfrom(MAX_PACKET)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise
+        # Nothing there, or an error of an earlier send, which is over once told.
+        raise BlockingIOError from None
+    peer = ip_address(host)
+    return Burst(data, len(data), int(peer), port, peer.version)
 
 
 def _wait_writable(fd: int) -> None:

@@ -83,8 +83,8 @@ OVER4 = ROUTE._replace(mac=PEER_MAC)
 @contextmanager
 def tunnels(**config: Any) -> Iterator[list[Path]]:
     """Both paths with VXLAN and IPv6, unless told otherwise, and a peer of each."""
-    settings: dict[str, Any] = {"vxlan": OWN, "ipv6": True} | config
-    with both(**settings) as paths:
+    members: dict[str, Any] = {"vxlan": OWN, "ipv6": True} | config
+    with both(**members) as paths:
         for path in paths:
             path.set_routes([OVER4, OVER6])
         yield paths

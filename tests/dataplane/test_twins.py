@@ -100,6 +100,37 @@ def test_the_mtu_is_the_most_that_passes(fragment: int) -> None:
                 assert drops[Drop.OVERSIZE] == sum(drops) == (not passes)
 
 
+def test_the_datagram_is_the_packet_with_a_hop_less_u11() -> None:
+    """And without its padding."""
+    with both() as paths:
+        for path in paths:
+            path.set_routes([ROUTE])
+            (burst,), _ = path.wrap([packet(ttl=64) + b"padding"], 0)
+            assert burst.data == packet(ttl=63)
+            data = packet(ttl=63) + b"padding"
+            assert path.unwrap([Burst(data, 1500, 1, 1)]) == [packet(ttl=62)]
+
+
+def test_the_hop_is_looked_at_before_the_size() -> None:
+    with both() as paths:
+        for path in paths:
+            path.set_routes([ROUTE])
+            fragment = ip.DONT_FRAGMENT
+            data = packet(payload=bytes(MTU), ttl=1, fragment=fragment)
+            assert path.wrap([data], 0) == ([], [])
+            assert path.counters(Direction.TX).drops[Drop.TTL_EXPIRED] == 1
+
+
+def test_padding_counts_for_the_size_u13() -> None:
+    """What is longer than the MTU was perhaps not received whole."""
+    fits = packet(payload=bytes(MTU - 20), ttl=9)
+    with both() as paths:
+        for path in paths:
+            assert path.unwrap([Burst(fits + b"!", 1500, 1, 1)]) == []
+            assert len(path.unwrap([Burst(fits, 1500, 1, 1)])) == 1
+            assert path.counters(Direction.RX).drops[Drop.OVERSIZE] == 1
+
+
 def test_refused_routes_are_refused_by_both() -> None:
     wrong = [
         Route(1, 24, 1, 1),

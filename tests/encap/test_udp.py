@@ -1,5 +1,5 @@
 """encap.udp: what is known of flannel's udp backend's wire. How packets fare there is
-tests/dataplane/test_purecore.py's."""
+tests/dataplane/test_twins.py's."""
 
 from __future__ import annotations
 
