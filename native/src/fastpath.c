@@ -13,7 +13,9 @@
 enum {
     TX_BYTES = 2 * 65536,    /* frames read before the first is sent */
     TX_ARENA = 2 * 65536,    /* what they are cut into; a superpacket fits twice */
-    GRO_SLOT = 65536,        /* a receive with UDP_GRO */
+    /* A receive with UDP_GRO; and some cache lines, or all slots' beginnings would lie in
+     * the same few sets of the cache. */
+    GRO_SLOT = 65536 + 5 * 64,
     GRO_SLOTS = 64,
     GRO_DATAGRAMS = 128,     /* in one such receive, at most (net/ipv4/udp_offload.c) */
     SEND_MESSAGES = 64,      /* given to one sendmmsg */
