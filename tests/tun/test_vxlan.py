@@ -633,3 +633,74 @@ def test_an_mtu_that_the_interface_has_no_room_for_costs_nothing_else() -> None:
         assert_as_desired(STATE)
 
     with_netlink(body)
+
+
+# ---- what it carries -----------------------------------------------------------------
+
+PEER = """\
+ip address add 192.0.2.2/24 dev wire0
+ip address add 2001:db8::2/64 dev wire0 nodad
+ip link set wire0 up
+ip link add vx type vxlan id 1 dev wire0 local 192.0.2.2 dstport 8472 nolearning
+ip link set vx address 02:00:00:00:00:02 up
+ip address add 10.5.2.0/32 dev vx
+ip neighbour add 10.5.1.0 dev vx lladdr 02:00:00:00:00:01 nud permanent
+bridge fdb add 02:00:00:00:00:01 dev vx dst 192.0.2.1
+ip route add 10.5.1.0/24 via 10.5.1.0 dev vx onlink
+ip link add vx6 type vxlan id 1 dev wire0 local 2001:db8::2 dstport 8472 nolearning
+ip link set vx6 address 02:00:00:00:06:02 up
+ip address add fd00:5:0:2::/128 dev vx6 nodad
+ip neighbour add fd00:5:0:1:: dev vx6 lladdr 02:00:00:00:00:01 nud permanent
+bridge fdb add 02:00:00:00:00:01 dev vx6 dst 2001:db8::1
+ip route add fd00:5:0:1::/64 via fd00:5:0:1:: dev vx6 onlink
+"""
+
+
+class Peer:
+    """A shell in a network namespace of its own, which ends with it."""
+
+    def __init__(self) -> None:
+        self._shell = subprocess.Popen(
+            ["unshare", "--net", "sh", "-e"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._shell.pid
+        self.run("")
+
+    def run(self, script: str) -> None:
+        """Fails when a line of it does."""
+        assert self._shell.stdin
+        assert self._shell.stdout
+        self._shell.stdin.write(f"{script}echo done\n")
+        self._shell.stdin.flush()
+        assert self._shell.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        self._shell.communicate(timeout=10)
+
+
+def ping(source: IPv4Interface | IPv6Interface, target: str, size: int) -> str:
+    words = ["-c", "2", "-i", "0.1", "-W", "5", "-s", str(size), "-M", "do"]
+    command = [tool("ping"), *words, "-I", str(source.ip), target]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout
+
+
+def test_a_peer_programmed_by_hand_is_reached_w5_w6() -> None:
+    """With packets as long as the devices' MTUs, 1450 and 1430 bytes."""
+    peer = Peer()
+
+    async def body(netlink: Netlink) -> None:
+        ip(f"link set wire0 netns {peer.pid}")
+        peer.run(PEER)
+        await netlink.reconcile_vxlan(STATE)
+        await netlink.reconcile_vxlan(STATE6)
+        assert " 2 received" in ping(STATE.address, "10.5.2.0", 1450 - 28)
+        assert " 2 received" in ping(STATE6.address, "fd00:5:0:2::", 1430 - 48)
+
+    try:
+        with_netlink(body)
+    finally:
+        peer.close()
