@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 from flannelette.native.api import Vxlan
 
+HEADER = 22
+"""Bytes before the packet."""
+
 VNI = 1
 OWN_MAC = 0x02_00_00_00_00_01
 PEER_MAC = 0x02_00_00_00_00_02
