@@ -1,29 +1,27 @@
-/* A superpacket from the TUN becomes the packets that it stands for. Input: what MTU and
- * arena; then the program of up to three superpackets. */
+/* A superpacket from the TUN becomes the packets that it stands for. Input: two bytes of
+ * the path, one of flows: 1 and 2, which are IPv6, 4, frames apart; then the program of up
+ * to three superpackets. */
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct fp *paths[3];
-    static const uint32_t mtus[3] = {1472, 65507, 68};
-    static uint8_t room[FP_MAX_PACKET + LONGEST];
+    static uint8_t room[3][FP_MAX_PACKET + LONGEST];
     struct input input = {data, data + size};
-    struct flow flows[4];
+    struct flow flows[4], made;
     struct fp_frame frames[3];
+    struct memory memory;
     uint32_t count = 0;
-    uint8_t what = take(&input);
-    uint32_t mtu = what % 3, arena = what & 0x80 ? 4096 : ARENA;
-    if (!paths[mtu]) paths[mtu] = new_path(mtus[mtu], FP_VNET);
-    start_flows(flows);
+    uint8_t first = take(&input), second = take(&input), what = take(&input);
+    const struct path *path = choose_path(first, second);
+    start_flows(flows, what);
     while (count < 3 && more(&input)) {
         struct fp_frame *frame = &frames[count];
-        frame->data = room;
-        frame->length = superpacket(&input, flows, frame);
-        if (too_fine(frame)) continue;
-        frame->data = exact(room, frame->length);
-        count++;
+        frame->data = room[count];
+        frame->length = superpacket(&input, flows, frame, &made);
+        if (!too_fine(frame)) count++;
     }
-    judge_wrap(paths[mtu], mtus[mtu], frames, count, 8, arena);
-    while (count) free(frames[--count].data);
+    own_memory(&memory, frames, count, path->front, what & 4);
+    judge_wrap(path, frames, count);
+    free_memory(&memory);
     return 0;
 }
