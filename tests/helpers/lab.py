@@ -29,10 +29,13 @@ class Lab:
 
     def up(self) -> None:
         """Store, daemons, pods; when this returns every pod can reach every other."""
-        self.cluster.start_store(time.monotonic() + DEADLINE)
+        self.start_store()
         self.cluster.start()
         self.cluster.wait_connected(time.monotonic() + DEADLINE)
         self.add_pods()
+
+    def start_store(self) -> None:
+        self.cluster.start_store(time.monotonic() + DEADLINE)
 
     def add_pods(self) -> None:
         for number in self.cluster.daemons:

@@ -16,10 +16,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 
 from flannelette.control.lease import LeaseAttrs
-from flannelette.control.localstore import LocalStore
-from flannelette.control.netconfig import NetworkConfig
 from flannelette.dataplane.drivers import DRIVERS
 from tests.helpers.lab import Lab, lab
+from tests.helpers.leases import write_leases
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.packets import packet
 from tests.helpers.tcp import send_file
@@ -195,7 +194,8 @@ def test_control_does_not_starve_under_load(tmp_path: Path, driver: str) -> None
         try:
             before = counted(it)
             until(lambda: counted(it) > before + 1000)
-            subnet = lease_by_hand(tmp_path / "store.sqlite", "192.0.2.77")
+            attrs = LeaseAttrs(IPv4Address("192.0.2.77"))
+            [subnet] = write_leases(tmp_path / "store.sqlite", attrs)
             until(lambda: subnet in [r["subnet"] for r in it.status(2)["routes"]])
         finally:
             done.set()
@@ -209,22 +209,6 @@ def flood(it: Lab, done: threading.Event) -> None:
         while not done.is_set() and time.monotonic() < deadline:
             for _ in range(100):
                 sender.sendto(b"\x45" + bytes(60), ("192.0.2.2", 8285))
-
-
-def lease_by_hand(path: Path, address: str) -> str:
-    """Another node's lease, written straight into the store."""
-    import asyncio
-
-    async def write() -> str:
-        store = LocalStore(path)
-        try:
-            config = NetworkConfig.parse(await store.network_config())
-            attrs = LeaseAttrs(IPv4Address(address))
-            return str((await store.acquire(attrs, config, None)).subnet)
-        finally:
-            await store.close()
-
-    return asyncio.run(write())
 
 
 # ---- what others do to our devices ---------------------------------------------------

@@ -1,0 +1,176 @@
+"""Our nodes in overlays that the kernel carries, and what they repair there."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flannelette.benchmarks.cluster import FLANNELETTE
+from flannelette.benchmarks.rig import Wire
+from flannelette.control.lease import LeaseAttrs
+from tests.helpers.lab import Lab, lab
+from tests.helpers.leases import delete_leases, write_leases
+from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.overlays import check_overlay
+
+pytestmark = needs_namespaces
+KERNEL = {"Type": "vxlan", "Datapath": "kernel"}
+HOST_GW = {"Type": "host-gw"}
+
+
+def shown(it: Lab, number: int, command: str) -> Any:
+    """What `ip -details -json COMMAND` says on a host."""
+    ip = ["ip", "-details", "-json", *command.split()]
+    return json.loads(it.rig.run(it.rig.host(number), ip).stdout or "[]")
+
+
+def restart(it: Lab, number: int) -> None:
+    process = it.cluster.daemons[number].process
+    process.terminate()
+    assert process.wait(20) == 0
+    it.cluster.start_daemon(number)
+    until(lambda: it.is_ready(number))
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["vxlan", "direct"])
+def test_vxlan_in_dual_stack(tmp_path: Path, direct: bool) -> None:
+    backend = KERNEL | {"VNI": 7, "Port": 4789, "DirectRouting": direct}
+    with lab(tmp_path, ipv6=True, backend=backend) as it:
+        it.up()
+        check_overlay(it, (4, 6))
+        status = it.status(1)
+        assert status["node"]["device"] == "flannel.7"
+        assert status["counters"] is None
+        assert status["repairs"] == 0
+        assert {route["direct"] for route in status["routes"]} == {direct}
+        for name, mtu in (("flannel.7", 1450), ("flannel-v6.7", 1430)):
+            [link] = shown(it, 1, f"link show {name}")
+            assert link["mtu"] == mtu
+            assert link["address"] == status["node"]["mac"]
+            assert link["linkinfo"]["info_data"]["id"] == 7
+            assert link["linkinfo"]["info_data"]["port"] == 4789
+            assert len(shown(it, 1, f"neigh show dev {name} nud permanent")) == (
+                0 if direct else 1
+            )
+
+
+def test_what_the_kernel_has_lost_is_told_again(tmp_path: Path) -> None:
+    """V16, V19: flanneld would not."""
+    with lab(tmp_path, backend=KERNEL) as it:
+        it.up()
+        host, mac = it.rig.host(1), it.status(1)["node"]["mac"]
+        other = it.status(2)["lease"]["subnet"]
+        it.rig.ip(host, f"route delete {other}", "neigh flush dev flannel.1 nud all")
+        assert not it.reaches(1, 2)
+        it.until_reaches(1, 2)
+        assert it.status(1)["repairs"] >= 2
+
+        it.rig.ip(host, "link delete flannel.1")
+        it.until_reaches(1, 2)
+        assert shown(it, 1, "link show flannel.1")[0]["address"] == mac
+        assert "repaired: what=" in it.log(1)
+
+
+@pytest.mark.parametrize("backend", [KERNEL, HOST_GW], ids=["vxlan", "host-gw"])
+def test_the_kernel_goes_on_without_us(tmp_path: Path, backend: dict[str, str]) -> None:
+    """C8: and through a restart; who has left meanwhile is forgotten (#2554)."""
+    with lab(tmp_path, backend=backend) as it:
+        it.up()
+        attrs = LeaseAttrs(IPv4Address("192.0.2.77"), backend_type=backend["Type"])
+        if backend == KERNEL:
+            data = '{"VNI":1,"VtepMAC":"02:00:00:00:00:77"}'
+            attrs = LeaseAttrs(IPv4Address("192.0.2.77"), None, "vxlan", data)
+        [gone] = write_leases(tmp_path / "store.sqlite", attrs)
+        until(lambda: shown(it, 1, f"route show {gone}"))
+        links = {link["ifname"]: link["ifindex"] for link in shown(it, 1, "link")}
+
+        process = it.cluster.daemons[1].process
+        process.terminate()
+        assert process.wait(20) == 0
+        it.reach(1, 2)
+        assert shown(it, 1, f"route show {gone}")
+
+        delete_leases(tmp_path / "store.sqlite", gone)
+        it.cluster.start_daemon(1)
+        until(lambda: it.is_ready(1))
+        until(lambda: not shown(it, 1, f"route show {gone}"))
+        it.reach(1, 2)
+        assert {
+            link["ifname"]: link["ifindex"] for link in shown(it, 1, "link")
+        } == links, "the devices are the same"
+        assert it.status(1)["repairs"] == 0
+
+
+def test_host_gw_in_dual_stack(tmp_path: Path) -> None:
+    """7.1; with a route that was lost, and one that somebody else has set wrong."""
+    with lab(tmp_path, ipv6=True, backend=HOST_GW) as it:
+        it.up()
+        check_overlay(it, (4, 6))
+        assert it.status(1)["repairs"] == 0
+        lease, host = it.status(2)["lease"], it.rig.host(1)
+        it.rig.ip(
+            host,
+            f"route replace {lease['subnet']} via 192.0.2.99",
+            f"route delete {lease['subnet6']}",
+        )
+        assert not it.reaches(1, 2)
+        it.until_reaches(1, 2)
+        it.until_reaches(1, 2, version=6)
+        [route] = shown(it, 1, f"route show {lease['subnet']}")
+        assert (route["gateway"], route["dev"]) == ("192.0.2.2", "eth0")
+
+
+def test_host_gw_behind_a_translation_is_refused(tmp_path: Path) -> None:
+    """7.1: in one line, and before there is a lease."""
+    with lab(tmp_path, backend=HOST_GW) as it:
+        it.start_store()
+        daemon = it.cluster.start_daemon(1, "--public-ip=198.51.100.7")
+        assert daemon.process.wait(20) == 1
+        why = "flannelette: host-gw: the public IP 198.51.100.7 is not the address"
+        assert it.log(1).splitlines()[-1].startswith(why)
+        assert not (tmp_path / "h1" / "subnet.env").exists()
+
+
+@pytest.mark.parametrize("backend", [KERNEL, HOST_GW], ids=["vxlan", "host-gw"])
+def test_the_kernel_needs_no_tun(tmp_path: Path, backend: dict[str, str]) -> None:
+    with lab(tmp_path, backend=backend) as it:
+        it.start_store()
+        hide = 'mount -t tmpfs none /dev/net && exec "$@"'
+        directory = tmp_path / "h1"
+        directory.mkdir()
+        command = [
+            *("unshare", "--mount", "sh", "-c", hide, "sh", *FLANNELETTE, "run"),
+            f"--store=local:{tmp_path / 'store.sqlite'}",
+            f"--subnet-file={directory / 'subnet.env'}",
+        ]
+        with (directory / "log").open("wb") as log:
+            it.rig.popen(it.rig.host(1), command, stdout=log, stderr=log)
+        until(lambda: "ready: " in it.log(1))
+
+
+@pytest.mark.parametrize("wire", ["nic", "plain"])
+def test_a_kernel_and_a_node_of_ours_are_one_overlay(
+    tmp_path: Path, wire: Wire
+) -> None:
+    """The same leases, and the same packets on the wire."""
+    with lab(tmp_path, store="static", ipv6=True, backend={"Type": "vxlan"}) as it:
+        it.rig.set_wire(wire)
+        it.start_store()
+        ours = tmp_path / "peers.toml"
+        other = tmp_path / "kernel.toml"
+        text = ours.read_text()
+        assert 'Type = "vxlan"' in text
+        other.write_text(text.replace('"vxlan"', '"vxlan", Datapath = "kernel"'))
+        it.cluster.start_daemon(1)
+        it.cluster.start_daemon(2, f"--store=static:{other}")
+        for number in (1, 2):
+            until(lambda n=number: it.is_ready(n))  # type: ignore[misc]
+        it.add_pods()
+        assert it.status(1)["node"]["datapath"] == "native"
+        assert it.status(2)["node"]["datapath"] == "kernel"
+        check_overlay(it, (4, 6))
+        assert it.drops(1, "rx") == {}
