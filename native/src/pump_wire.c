@@ -136,7 +136,8 @@ static void send_messages(struct fp *fp, struct pump *pump, int fd, uint32_t tot
 /* What of a burst one message can carry. */
 static uint32_t message_length(struct fp *fp, const struct fp_burst *burst, uint32_t left)
 {
-    if (!uses(fp, FP_GSO)) return min32(left, burst->segment);
+    bool single = !uses(fp, FP_GSO) || burst->segment > GSO_BYTES;
+    if (single) return min32(left, burst->segment);
     uint32_t most = min32(GSO_DATAGRAMS, GSO_BYTES / burst->segment);
     return min32(left, most * burst->segment);
 }
