@@ -21,7 +21,7 @@ int read_frames(struct fp *fp, struct pump *pump, uint32_t want, bool *empty)
 {
     uint32_t got = 0, room = headroom(fp);
     size_t used = room;
-    while (got < want && pump->buffer_size - used > FP_MAX_PACKET) {
+    while (got < want && pump->buffer_size - used > FP_MAX_PACKET + room) {
         struct fp_frame *frame = &pump->frames[got];
         *frame = (struct fp_frame){.data = pump->buffer + used};
         ssize_t length = read_frame(fp, frame, pump->buffer_size - used);
