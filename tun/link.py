@@ -99,7 +99,10 @@ class Netlink:
 
     async def reconcile_vxlan(self, desired: VxlanState) -> list[str]:
         """Bring a kernel VXLAN device and its peers to the desired state: creates or
-        recreates the device as needed; names each repair, [] if none was due."""
+        recreates the device as needed; names each repair, [] if none was due.
+
+        Remove direct routes to its peers before: the kernel refuses an IPv6 one through
+        the device (EINVAL) while its subnet is routed elsewhere."""
         return await self._worker.call(reconcile_vxlan, desired)
 
     async def reconcile_peer_routes(self, desired: Gateways, index: int) -> list[str]:
