@@ -27,6 +27,11 @@ from flannelette.native.api import (
 )
 
 
+TAKEN_BY_ALL = 1280
+"""Bytes of a packet that fits every pod's MTU: IPv6 demands as much of each link (RFC
+8200 section 5)."""
+
+
 class Tally:
     """Counters in the making."""
 
@@ -209,8 +214,8 @@ class PureCore:
     # ---- rx: superpackets of kernel peers ------------------------------------------
     #
     # Over a virtual link a kernel's VXLAN device hands over a whole superpacket as one
-    # datagram. With UDP_GRO the socket then says how long the inner segments are, where
-    # of other bursts it says that of the datagrams.
+    # datagram. If that is UDP, the socket says with UDP_GRO how long the inner segments
+    # are, where of other bursts it says that of the datagrams; of TCP nobody says it.
 
     def _is_superpacket(self, burst: Burst) -> bool:
         """Does the first packet's own length account for the whole burst, though that
@@ -232,9 +237,10 @@ class PureCore:
         if not l4.has_checksum(header) or (udp and not told):
             raise Dropped(Drop.OVERSIZE)
         headers = l4.headers(packet, header)
-        if not 0 < headers < min(mtu, header.total):
+        full = min(mtu, TAKEN_BY_ALL)
+        if not 0 < headers < min(full, header.total):
             raise Dropped(Drop.BAD_OFFLOAD)
-        segment = burst.segment if told else mtu - headers
+        segment = burst.segment if told else full - headers
         packets = -(-(header.total - headers) // segment)
         if udp and packets > l4.MAX_UDP_SEGMENTS:
             raise Dropped(Drop.BAD_OFFLOAD, packets)

@@ -284,8 +284,12 @@ static uint32_t datagrams_in(const struct fp_burst *burst)
  *
  * Between containers of one machine nothing is cut and no checksum is made for the wire:
  * a kernel's VXLAN device hands over a whole superpacket as one datagram, its inner
- * checksum partial, and UDP_GRO tells the inner segment size. What tells it from a burst
- * of datagrams is that its packet's own length accounts for all of it. */
+ * checksum partial. What tells it from a burst of datagrams is that its packet's own
+ * length accounts for all of it. UDP_GRO tells the inner segment size if that is UDP;
+ * of TCP the kernel does not say it (net: udp_cmsg_recv), so it is cut to packets that
+ * every pod takes, whatever its MTU: to those that IPv6 demands (RFC 8200 section 5). */
+
+enum { TAKEN_BY_ALL = 1280 };
 
 static bool is_superpacket(const struct fp *fp, const struct fp_burst *burst)
 {
@@ -306,16 +310,17 @@ static int plan_superpacket(const struct unwrapping *it, const struct fp_burst *
     const struct ip *ip = &inner->ip;
     bool tcp = ip->protocol == TCP, told = burst->segment < burst->length;
     uint32_t offset = l4_checksum_offset(ip), mtu = mtu_of(it->fp, ip->version);
-    /* Without UDP_GRO nobody tells the size. TCP may be cut anywhere, UDP not. */
+    uint32_t full = mtu < TAKEN_BY_ALL ? mtu : TAKEN_BY_ALL;
+    /* TCP may be cut anywhere, UDP not. */
     if (!offset || (!told && !tcp)) return FP_OVERSIZE;
     uint32_t headers = ip->length + (tcp ? (inner->packet[ip->length + 12] >> 4) * 4u : 8);
     bool lies = !tcp && load16(inner->packet + ip->length + 4) != ip->total - ip->length;
-    if (headers >= mtu || headers >= ip->total || lies) return FP_BAD_OFFLOAD;
+    if (headers >= full || headers >= ip->total || lies) return FP_BAD_OFFLOAD;
     *frame = (struct fp_frame){inner->packet, ip->total, {
         .flags = FP_VNET_NEEDS_CSUM,
         .gso_type = !tcp ? FP_VNET_UDP : ip->version == 6 ? FP_VNET_TCPV6 : FP_VNET_TCPV4,
         .header_length = (uint16_t)headers,
-        .segment = (uint16_t)(told ? burst->segment : mtu - headers),
+        .segment = (uint16_t)(told ? burst->segment : full - headers),
         .checksum_start = (uint16_t)ip->length,
         .checksum_offset = (uint16_t)offset,
     }};

@@ -57,11 +57,15 @@ def test_a_superpacket_is_cut_as_the_kernel_would(
             assert dropped(path, Direction.RX) == {}
 
 
-def test_without_a_segment_size_tcp_is_cut_to_the_mtu_and_udp_is_not_carried() -> None:
-    """A socket without UDP_GRO is not told it. Of UDP nobody could know it."""
-    frame = superpacket(BIG, MTU - 40)
+@pytest.mark.parametrize(("mtu", "longest"), [(MTU, 1280), (1280, 1280), (900, 900)])
+def test_without_a_segment_size_tcp_is_cut_for_every_pod_and_udp_is_not_carried(
+    mtu: int, longest: int
+) -> None:
+    """Linux tells it of UDP alone; of UDP nobody could guess it. A pod's MTU may be
+    smaller than ours: in dual stack it is."""
+    frame = superpacket(BIG, longest - 40)
     big = superpacket(udp_packet(bytes(5000)), 100)
-    with tunnels() as paths:
+    with tunnels(mtu=mtu) as paths:
         for path in paths:
             assert path.unwrap([from_peer(vxlan(frame.data))]) == cut(frame)
             assert path.unwrap([from_peer(vxlan(big.data))]) == []

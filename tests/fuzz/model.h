@@ -286,9 +286,10 @@ static inline int plan_kernels(const struct path *path, const struct fp_burst *b
     if (!has_checksum(&head) || (udp && !told)) return FP_OVERSIZE;
     uint32_t at = payload_at(packet, &head);
     if (udp && get(packet + head.length + 4, 2) != head.total - head.length) at = 0;
-    if (!at || at >= mtu || at == head.total) return FP_BAD_OFFLOAD;
+    uint32_t full = mtu < 1280 ? mtu : 1280; /* what every pod takes */
+    if (!at || at >= full || at == head.total) return FP_BAD_OFFLOAD;
     plan->headers = at;
-    plan->segment = told ? burst->segment : mtu - at;
+    plan->segment = told ? burst->segment : full - at;
     while (plan->packets * plan->segment < head.total - at) plan->packets++;
     if (udp && plan->packets > 128) return FP_BAD_OFFLOAD;
     uint32_t longest = plan->packets > 1 ? at + plan->segment : head.total;
