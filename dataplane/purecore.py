@@ -26,7 +26,6 @@ from flannelette.native.api import (
     Route,
 )
 
-
 TAKEN_BY_ALL = 1280
 """Bytes of a packet that fits every pod's MTU: IPv6 demands as much of each link (RFC
 8200 section 5)."""
