@@ -70,13 +70,15 @@ static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *
     int dead = 0;
     if (ip_parse(frame->data, frame->length, true, &ip) >= 0 ||
         split_plan(frame, &ip, &cut) >= 0 ||
-        split_size(&cut, &ip, 0) > pump->out.arena_size) {
+        split_size(&cut, &ip, 0) > pump->out.arena_size - pump->out.arena_used) {
         written(pump, -EINVAL, cut.packets, 0);
         return 0;
     }
-    split(pump->out.arena, frame->data, &ip, &cut, NULL, 0);
+    /* Behind what the arena holds: frames that are still to be written may lie there. */
+    uint8_t *data = pump->out.arena + pump->out.arena_used;
+    split(data, frame->data, &ip, &cut, NULL, 0);
     uint32_t left = split_size(&cut, &ip, 0), full = cut.headers + cut.segment;
-    for (uint8_t *data = pump->out.arena; left;) {
+    while (left) {
         struct fp_frame one = {data, min32(left, full), {0}};
         int error = dead ? dead : write_frame(fp, pump, &one);
         written(pump, error, 1, one.length);
