@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import get_args
 from uuid import uuid4
@@ -81,15 +82,9 @@ def main(argv: list[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> Options:
-    """Read the flags; --show takes all that follows it as files. Raises ConfigError,
-    goflags.HelpWanted."""
-    flags = list(argv)
-    files: tuple[Path, ...] = ()
-    if "--show" in flags:
-        at = flags.index("--show")
-        flags, files = flags[:at], tuple(map(Path, flags[at + 1 :]))
-        if not files:
-            raise ConfigError("flag --show needs a file")
+    """Read the flags; --show takes what follows it, up to a flag, as files. Raises
+    ConfigError, goflags.HelpWanted."""
+    flags, files = _split(argv)
     given = goflags.from_argv(FLAGS, flags)
     chosen = goflags.defaults(FLAGS) | (QUICK if given.get("quick") else {}) | given
     plan = Plan(
@@ -101,6 +96,18 @@ def parse(argv: Sequence[str]) -> Options:
         chosen["flanneld"],
     )
     return Options(plan, chosen["json"], chosen["bars"], files)
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], tuple[Path, ...]]:
+    """The flags, and the files of --show among them. Raises ConfigError."""
+    if "--show" not in argv:
+        return list(argv), ()
+    at = argv.index("--show")
+    before, after = argv[:at], argv[at + 1 :]
+    files = list(takewhile(lambda word: not word.startswith("-"), after))
+    if not files:
+        raise ConfigError("flag --show needs a file")
+    return [*before, *after[len(files) :]], tuple(map(Path, files))
 
 
 def usage() -> str:

@@ -1,25 +1,31 @@
 """Who is compared: overlays, each on a rig of its own with a pod on either host.
 
-The rungs of flannelette's ladder differ by one thing each. All but those named
-for threads are driven by the event loop, the driver that is at home in Python.
+The rungs of flannelette's ladder differ by one thing each, and carry flannel's udp. All
+but those named for threads are driven by the event loop, the driver that is at home in
+Python. Two more carry VXLAN, as the kernel's own does.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from flannelette.benchmarks import netns
-from flannelette.benchmarks.cluster import POLL, Cluster, Program
+from flannelette.benchmarks.cluster import POLL, UDP, Cluster, Program
 from flannelette.benchmarks.rig import Pod, Rig, Wire
 from flannelette.control import config, goflags
 
 SUBNETS = {1: "10.5.1", 2: "10.5.2"}
 """Where the overlay does not give them: the subnets' first three numbers."""
+SUBNETS6 = {1: "fd00:5:0:1::/64", 2: "fd00:5:0:2::/64"}
+"""Those of our own dual-stack nodes."""
 START_SECONDS = 30.0
 WIRE_MTU = 1500
 VXLAN_MTU = WIRE_MTU - 50
@@ -34,8 +40,15 @@ class Contender:
     about: str
     flags: tuple[str, ...] | None = None
     """Of `flannelette run`; None: not ours."""
+    backend: Mapping[str, Any] = field(default_factory=lambda: UDP)
+    """Of ours, as in the network configuration."""
+    ipv6: bool = False
+    """Ours in dual stack: the traffic is IPv6, inside and on the wire."""
+    measures: tuple[str, ...] | None = None
+    """Those it takes part in; None: all."""
 
 
+_VXLAN = {"Type": "vxlan"}
 _LOOP = "--driver=loop"
 CONTENDERS = (
     Contender("none", "no overlay: routed over the wire"),
@@ -48,11 +61,22 @@ CONTENDERS = (
     Contender("tun", "+ TSO and USO on the TUN", (_LOOP,)),
     Contender("thread", "+ one thread for both directions", ("--driver=thread",)),
     Contender("threads", "+ a thread for each direction", ("--driver=threads",)),
+    Contender("uservxlan", "VXLAN in userspace, our default driver", (), _VXLAN),
+    Contender(
+        "uservxlan6",
+        "the same in dual stack, the traffic being IPv6",
+        (),
+        _VXLAN,
+        ipv6=True,
+        measures=("tcp1", "tcp4"),
+    ),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
 OURS: str = goflags.defaults(config.FLAGS)["driver"]
-"""The contender that is our default, named like its driver: what the bars are about."""
-MAIN = ("none", "vxlan", "flanneld", OURS)
+"""Our udp backend with our default driver, whose name it has."""
+VXLAN, VXLAN6 = "uservxlan", "uservxlan6"
+"""Our vxlan backend with the same driver."""
+MAIN = ("none", "vxlan", "flanneld", OURS, VXLAN, VXLAN6)
 """Those whom the bars are about, and what would be without any."""
 
 
@@ -74,6 +98,12 @@ class Stand:
     """What else must run."""
 
     @property
+    def target(self) -> IPv4Address | IPv6Address:
+        """Where the traffic goes."""
+        pod = self.pods[1]
+        return pod.address6 if self.contender.ipv6 and pod.address6 else pod.address
+
+    @property
     def pids(self) -> list[int]:
         return [daemon.process.pid for daemon in self.daemons]
 
@@ -91,7 +121,7 @@ def stand(
 
     Raises RigError, OSError."""
     directory.mkdir()
-    with Rig(2, wire) as rig:
+    with Rig(2, wire, contender.ipv6) as rig:
         if contender.flags is not None:
             it = _ours(contender, rig, directory, contender.flags)
         elif contender.name == "flanneld":
@@ -106,14 +136,22 @@ def _ours(
     contender: Contender, rig: Rig, directory: Path, flags: tuple[str, ...]
 ) -> Stand:
     # A static store: the subnets are known, and nothing but forwarding goes on.
-    cluster = Cluster(rig, directory, "static", flags=flags)
+    cluster = Cluster(
+        rig,
+        directory,
+        "static",
+        flags=flags,
+        backend=contender.backend,
+        ipv6=contender.ipv6,
+    )
     deadline = time.monotonic() + START_SECONDS
     cluster.start_store(deadline)
     cluster.start()
     node = cluster.wait_connected(deadline)[1]["node"]
-    pods = _pods(rig, node["mtu"])
+    mtu = node["mtu6"] if contender.ipv6 else node["mtu"]
+    pods = _pods(rig, mtu, SUBNETS6 if contender.ipv6 else {})
     daemons = list(cluster.daemons.values())
-    return Stand(contender, rig, pods, node["mtu"], daemons, node["device"])
+    return Stand(contender, rig, pods, mtu, daemons, node["device"])
 
 
 def _kernel(contender: Contender, rig: Rig) -> Stand:
@@ -148,8 +186,12 @@ def _mac(number: int) -> str:
     return f"02:00:00:00:00:{number:02x}"
 
 
-def _pods(rig: Rig, mtu: int) -> tuple[Pod, Pod]:
-    one, two = (rig.pod(n, f"{net}.0/24", mtu) for n, net in SUBNETS.items())
+def _pods(
+    rig: Rig, mtu: int, subnets6: Mapping[int, str] = MappingProxyType({})
+) -> tuple[Pod, Pod]:
+    one, two = (
+        rig.pod(n, f"{net}.0/24", mtu, subnets6.get(n)) for n, net in SUBNETS.items()
+    )
     return one, two
 
 

@@ -40,8 +40,8 @@ def run(stand: Stand, flows: int, seconds: int, under: Sequence[str] = ()) -> St
     """From the stand's first pod to its second; `under` goes before the command.
 
     Raises RigError."""
-    source, target = stand.pods
-    line = [*under, *command(str(target.address), flows, seconds)]
+    source, _ = stand.pods
+    line = [*under, *command(str(stand.target), flows, seconds)]
     try:
         done = stand.rig.run(source.ns, line, check=False, timeout=seconds + PATIENCE)
     except subprocess.TimeoutExpired:
@@ -56,10 +56,10 @@ def background(stand: Stand, flows: int, seconds: int) -> Iterator[None]:
     """The same beside what the body does; it is ended with the body.
 
     Raises RigError if it ended before, and so was no load."""
-    source, target = stand.pods
+    source, _ = stand.pods
     process = stand.rig.popen(
         source.ns,
-        command(str(target.address), flows, seconds),
+        command(str(stand.target), flows, seconds),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -19,8 +19,9 @@ from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.search import Trial, search
 from flannelette.benchmarks.worker import LoadGenerator
 
-TCP_HEADERS = 20 + 20 + 12
-"""Bytes of a packet that are not payload: IPv4's, TCP's, and its timestamps."""
+TCP_HEADERS = {4: 20 + 20 + 12, 6: 40 + 20 + 12}
+"""Bytes of a packet that are not payload, by IP version: IP's, TCP's, and its
+timestamps."""
 TRIAL_SECONDS = 0.3
 """Of one offered rate; twice as long to confirm."""
 FIRST_RATE = 60e3
@@ -92,7 +93,7 @@ def _tcp1(tools: Tools, stand: Stand) -> Values:
 
 def _full_packets(stand: Stand, size: int) -> float:
     """As how many packets so many bytes of TCP payload cross the overlay."""
-    return size / (stand.mtu - TCP_HEADERS)
+    return size / (stand.mtu - TCP_HEADERS[stand.target.version])
 
 
 def _tcp4(tools: Tools, stand: Stand) -> Values:

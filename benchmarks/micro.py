@@ -1,7 +1,7 @@
-"""Measures that need no rig: a part of the fast path, timed by itself.
+"""Measures that need no stand: a part of ours, timed by itself, on the wire NO_WIRE.
 
-Its contenders are sizes of the same problem, on the wire NO_WIRE: the bar is how the
-cost grows.
+The contenders of the route lookup are sizes of the same problem: the bar is how the
+cost grows. A join (join.py) is that of our backends, beside the clock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from array import array
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from pathlib import Path
 
+from flannelette.benchmarks import join
 from flannelette.native.api import PathConfig, Route
 from flannelette.native.fastpath import FastPath
 
@@ -32,14 +34,17 @@ FIRST = 10 << 16 | 128 << 8
 
 @dataclass(frozen=True, slots=True)
 class Micro:
-    """Something that is done once a round, before there is a rig."""
+    """Something that is done once a round, before the contenders stand."""
 
     name: str
     about: str
     metric: str
     """A key of METRICS."""
-    run: Callable[[], Mapping[str, float]]
-    """A value for each contender; well under a second."""
+    run: Callable[[Path], Mapping[str, float]]
+    """Given a directory of its own, a value for each contender. Raises RigError,
+    OSError."""
+    seconds: float
+    """About how long it takes."""
 
 
 class _Lookups:
@@ -65,7 +70,7 @@ class _Lookups:
         return times
 
 
-def _routes() -> dict[str, float]:
+def _routes(_place: Path) -> dict[str, float]:
     """In turns, so that whatever else the machine does befalls both."""
     with ExitStack() as stack:
         sizes = {FEW: _Lookups(16), MANY: _Lookups(65536)}
@@ -79,5 +84,8 @@ def _routes() -> dict[str, float]:
 
 
 MICROS = (
-    Micro("routes", "a route lookup, by the size of the table", "lookup", _routes),
+    Micro("routes", "a route lookup, by the size of the table", "lookup", _routes, 0.3),
+    Micro(
+        "join", "to reach the first 1,000 peers, from the lease", "join", join.run, 2
+    ),
 )

@@ -53,6 +53,7 @@ METRICS = (
     Metric("syscalls", "syscalls", "/pkt"),
     Metric("switches", "switches", "/pkt"),
     Metric("lookup", "lookup", "ns"),
+    Metric("join", "join", "s"),
 )
 """Throughput is of payload received. Costs per GB (10^9 bytes of payload), copies,
 system calls and switches are those of one TCP flow, where a packet is a full one of the

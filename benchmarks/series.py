@@ -49,15 +49,20 @@ class Plan:
         return tuple(name for name in BY_NAME if name in chosen)
 
     def measures_on(self, wire: Wire) -> list[Measure]:
-        """In the order of MEASURES, as chosen."""
+        """In the order of MEASURES, as chosen; not everybody takes part in each."""
         tcp = ("tcp1", "tcp4")
         every = tuple(measure.name for measure in MEASURES)
         chosen = self.measures or (tcp if wire != "nic" else every)
         return [measure for measure in MEASURES if measure.name in chosen]
 
+    def who_takes(self, measure: Measure, wire: Wire) -> tuple[str, ...]:
+        """The contenders of that measure there."""
+        suits = {name: BY_NAME[name].measures for name in self.contenders_on(wire)}
+        return tuple(n for n, few in suits.items() if not few or measure.name in few)
+
     @property
     def micros(self) -> list[Micro]:
-        """Those that need no rig, as chosen."""
+        """Those that need no stand, as chosen."""
         return [m for m in MICROS if self.measures is None or m.name in self.measures]
 
     @property
@@ -83,9 +88,9 @@ def turns(plan: Plan, number: int) -> Iterator[Turn]:
     """All of round `number`, from 0. Who begins shifts with every measure and round."""
     shift = number
     for wire in plan.wires:
-        names = plan.contenders_on(wire)
         for measure in plan.measures_on(wire):
-            first = shift % len(names)
+            names = plan.who_takes(measure, wire)
+            first = shift % len(names) if names else 0
             for name in (*names[first:], *names[:first]):
                 yield Turn(wire, measure, name)
             shift += 1
@@ -100,6 +105,7 @@ class Progress:
         self._rounds = plan.rounds
         turn_seconds = (t.measure.seconds(plan.seconds) for t in turns(plan, 0))
         each = STAND_SECONDS * len(plan.everyone) + sum(turn_seconds)
+        each += sum(micro.seconds for micro in plan.micros)
         self._planned = each * plan.rounds
         self._done = self._now = 0.0
         """Of what was planned: what is over, and what goes on."""
@@ -134,8 +140,8 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
     with interrupts.directory() as directory:
         for number in range(plan.rounds):
             for micro in plan.micros:
-                for name, value in micro.run().items():
-                    results.add(Place(NO_WIRE, name, micro.metric), value)
+                progress.tell(number, micro.name, micro.seconds)
+                _take_micro(micro, number, directory / f"{number}{micro.name}", results)
             with ExitStack() as stack:
                 stands: dict[str, Stand] = {}
                 for name in plan.everyone:
@@ -156,6 +162,17 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
                         _take(turn, number, it, tools, results)
                 progress.tell(number, "taking it all down", 0.0)
     progress.end()
+
+
+def _take_micro(micro: Micro, number: int, place: Path, results: Results) -> None:
+    place.mkdir()
+    try:
+        values = micro.run(place)
+    except RigError as error:
+        results.note(f"round {number + 1}, {micro.name}: {one_line(error)}")
+        return
+    for name, value in values.items():
+        results.add(Place(NO_WIRE, name, micro.metric), value)
 
 
 def _take(turn: Turn, number: int, it: Stand, tools: Tools, results: Results) -> None:

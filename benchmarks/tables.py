@@ -19,7 +19,7 @@ _PANELS = (
     ("round-trip time", ("rtt", "rtt_p99", "rtt_load", "rtt_load_p99")),
     ("processor time", ("daemons_gb", "machine_gb", "daemons_mpkt", "machine_mpkt")),
     ("what crosses the border of the kernel", ("copies", "syscalls", "switches")),
-    ("by itself", ("lookup",)),
+    ("by itself", ("lookup", "join")),
 )
 _RATIOS = {
     "tcp1": ("TCP 1",),
@@ -62,10 +62,11 @@ def show_bars(verdicts: Sequence[Verdict], screen: Screen) -> None:
     rows = []
     for verdict in verdicts:
         bar, found = verdict.bar, verdict.found
-        limit = f"{'at most' if bar.at_most else 'at least'} {number(bar.times)}x"
-        result = "not measured" if found is None else f"{number(found)}x"
+        unit = f" {_HEADS[bar.metric][1]}" if bar.rival is None else "x"
+        limit = f"{'≤' if bar.at_most else '≥'} {number(bar.limit)}{unit}"
+        result = "not measured" if found is None else f"{number(found)}{unit}"
         met = "met" if verdict.met else "NOT MET"
-        rows.append([bar.about, bar.wire, bar.rival, limit, result, met])
+        rows.append([bar.about, bar.wire, bar.rival or _NONE, limit, result, met])
     if rows:
         screen.table(["BAR", "WIRE", "AGAINST", "WANTED", "FOUND", ""], rows)
     screen.say()
