@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 from array import array
 from dataclasses import replace
@@ -16,6 +17,7 @@ from hypothesis import given, strategies as st
 from flannelette.dataplane.routes import RouteTable
 from flannelette.native.api import Direction, Offload, PathConfig, Route
 from flannelette.native.fastpath import FastPath
+from tests.helpers.bench import bench, drain
 from tests.helpers.packets import (
     MTU,
     PEER,
@@ -151,6 +153,19 @@ def test_equal_sizes_to_one_peer_are_one_burst() -> None:
         (120, 120, other.address),
     ]
     path.close()
+
+
+def test_what_is_too_long_for_segments_is_sent() -> None:
+    """UDP_SEGMENT wants room for an IPv6 header; a datagram alone may be longer."""
+    with bench(offloads=Offload.GSO) as it:
+        path = FastPath(replace(it.config, mtu=65507))
+        path.set_routes([it.route])
+        frame = packet(payload=bytes(65507 - 20))
+        it.kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        it.kernel.send(frame)
+        assert path.pump(Direction.TX, 1) == 1
+        assert [len(data) for data in drain(it.peer)] == [65507]
+        path.close()
 
 
 def test_routes_change_under_a_running_pump() -> None:
