@@ -7,7 +7,6 @@ import logging
 from contextlib import aclosing, suppress
 from typing import Any
 
-from flannelette.control.backend import Routes, Subnet
 from flannelette.control.carrier import Carrier
 from flannelette.control.errors import one_line
 from flannelette.control.keeper import LeaseKeeper
@@ -57,19 +56,17 @@ class Node:
     def _apply(self, changes: list[Change]) -> None:
         """Tell the carrier; also of a snapshot that changes nothing, since only then
         it knows that there are no others."""
-        added: Routes = {}
-        removed: list[Subnet] = []
-        for change in changes:
+        removed = [it.subnet for it in changes if isinstance(it, DelRoute)]
+        added = {it.subnet: it.route for it in changes if isinstance(it, SetRoute)}
+        self.carrier.apply(removed, added)
+        for change in changes:  # only now: of many, it takes longer to tell than to do
             match change:
                 case SetRoute(subnet, route):
-                    added[subnet] = route
                     log.info("route: subnet=%s peer=%s", subnet, route.peer)
                 case DelRoute(subnet):
-                    removed.append(subnet)
                     log.info("route removed: subnet=%s", subnet)
                 case Ignored(subnets, reason):
                     log.warning("ignored a lease: subnet=%s reason=%r", subnets, reason)
-        self.carrier.apply(removed, added)
 
     async def _reconcile(self) -> None:
         """Bring the carrier back to what it should be, whoever changed it."""

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +28,13 @@ from flannelette.control.udpbackend import UdpBackend
 CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 US, THEM = LeaseAttrs(IPv4Address("192.0.2.1")), LeaseAttrs(IPv4Address("192.0.2.2"))
 ELSEWHERE = IPv4Network("10.5.0.0/24")
+
+
+class Nothing:
+    """A carrier that nobody is interested in."""
+
+    def apply(self, *routes: object) -> None:
+        pass
 
 
 class Flaky(LocalStore):
@@ -192,10 +199,25 @@ async def test_another_holder_closes_the_watch(
     external = External("eth0", 2, 1500, US.public_ip, US.public_ip)
     plan = Plan(external, CONFIG, UdpBackend())
     keeper = LeaseKeeper(store, lease, margin=3600)
-    node = Node(plan, store, keeper, cast(Carrier, None))
+    node = Node(plan, store, keeper, cast(Carrier, Nothing()))
     with pytest.raises(LeaseLost) as caught:
         await node._follow()
     assert closed.is_set(), caught  # which holds the frame, so nothing was collected
+
+
+async def test_another_key_with_our_subnet_is_not_our_lease(
+    store: Flaky, lease: Lease
+) -> None:
+    """A dual-stack one, in a network that has changed: the lease table sees to it."""
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    six = IPv6Network("fd00:5:0:1::/64")
+    other = replace(lease, attrs=THEM, subnet6=six)
+    await keeper.notice(Added(other))
+    await keeper.notice(Removed(lease.subnet, six))
+    await keeper.notice(Snapshot((other, lease)))
+    assert keeper.lease is lease
+    with pytest.raises(LeaseLost):
+        await keeper.notice(Added(replace(lease, attrs=THEM)))
 
 
 async def test_a_lease_lost_at_renewal_is_the_end(store: Flaky, lease: Lease) -> None:

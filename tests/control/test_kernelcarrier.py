@@ -1,0 +1,213 @@
+"""The kernel carries: what it is told follows from our lease and the peers' routes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from flannelette.control import backends, directroutes
+from flannelette.control.carriers import open_carrier
+from flannelette.control.config import parse
+from flannelette.control.interface import External
+from flannelette.control.kernelcarrier import KernelCarrier
+from flannelette.control.lease import Lease, LeaseAttrs
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.plan import Plan
+from flannelette.tun.link import Netlink
+from flannelette.tun.vxlan import VxlanPeer, VxlanState
+
+MY_DATA = '{"VNI":7,"VtepMAC":"02:00:00:00:00:01"}'
+DATA = '{"VNI":7,"VtepMAC":"02:00:00:00:00:02"}'
+ME, ME6 = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
+PEER, PEER6 = IPv4Address("192.0.2.2"), IPv6Address("2001:db8::2")
+SUBNET, SUBNET6 = IPv4Network("10.5.2.0/24"), IPv6Network("fd00:5:0:2::/64")
+
+
+class Named(NamedTuple):
+    name: str
+
+
+class Kernel:
+    """Remembers what it is told; what it says it repaired is in `steps`."""
+
+    def __init__(self) -> None:
+        self.there: list[Named] = []
+        self.states: list[VxlanState] = []
+        self.gateways: list[Mapping[Any, Any]] = []
+        self.steps: list[str] = []
+        self.near: set[Any] = set()
+        self.asked = 0
+        self.fault: OSError | None = None
+
+    async def interfaces(self) -> list[Named]:
+        return self.there
+
+    async def on_link(self, address: Any) -> int | None:
+        self.asked += 1
+        return 2 if address in self.near else None
+
+    async def reconcile_vxlan(self, state: VxlanState) -> list[str]:
+        if self.fault:
+            raise self.fault
+        self.states.append(state)
+        return self.steps
+
+    async def reconcile_peer_routes(
+        self, desired: Mapping[Any, Any], index: int
+    ) -> list[str]:
+        assert index == 2
+        self.gateways.append(dict(desired))
+        return self.steps
+
+
+def lease(kind: str, public: IPv4Address, six: IPv6Address, data: str) -> Lease:
+    number = int(public) & 0xFF
+    of_vxlan = data if kind == "vxlan" else None
+    return Lease(
+        IPv4Network(f"10.5.{number}.0/24"),
+        LeaseAttrs(public, six, kind, of_vxlan, of_vxlan),
+        IPv6Network(f"fd00:5:0:{number}::/64"),
+    )
+
+
+def make(kernel: Kernel, kind: str, members: str = "") -> tuple[KernelCarrier, Plan]:
+    network = NetworkConfig.parse(
+        '{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:5::/48",'
+        f'"Backend": {{"Type": "{kind}"{members}}}}}'
+    )
+    external = External("eth0", 2, 1500, ME, ME, ME6, ME6)
+    plan = Plan(external, network, backends.from_config(network))
+    carrier = open_carrier(parse([], {}), plan, cast(Netlink, kernel))
+    assert isinstance(carrier, KernelCarrier)
+    return carrier, plan
+
+
+VXLAN = ', "Datapath": "kernel", "VNI": 7'
+DIRECT = VXLAN + ', "DirectRouting": true'
+
+
+async def test_vxlan_is_told_of_both_devices_and_all_peers() -> None:
+    """V5, V8, V10, V12, V13."""
+    kernel = Kernel()
+    carrier, plan = make(kernel, "vxlan", VXLAN)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], plan.backend.routes(lease("vxlan", PEER, PEER6, DATA)))
+    assert carrier.due.is_set()
+    kernel.states.clear()
+    assert await carrier.reconcile() == []
+    mac, own = "02:00:00:00:00:02", "02:00:00:00:00:01"
+    assert kernel.states == [
+        VxlanState(
+            name="flannel.7",
+            vni=7,
+            port=8472,
+            lower=2,
+            local=ME,
+            mac=own,
+            mtu=1450,
+            address=IPv4Interface("10.5.1.0/32"),
+            peers=(VxlanPeer(SUBNET, SUBNET[0], mac, PEER),),
+        ),
+        VxlanState(
+            name="flannel-v6.7",
+            vni=7,
+            port=8472,
+            lower=2,
+            local=ME6,
+            mac=own,
+            mtu=1430,
+            address=IPv6Interface("fd00:5:0:1::/128"),
+            peers=(VxlanPeer(SUBNET6, SUBNET6[0], mac, PEER6),),
+        ),
+    ]
+    assert kernel.gateways == [{}], "none left from when they were direct; looked once"
+    await carrier.reconcile()
+    assert len(kernel.gateways) == 1
+
+
+async def test_a_device_that_is_there_waits_for_the_store() -> None:
+    """A restart interrupts nothing (C8)."""
+    kernel = Kernel()
+    kernel.there = [Named("flannel.7")]
+    carrier, _ = make(kernel, "vxlan", VXLAN)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    assert await carrier.reconcile() == []
+    assert kernel.states == []
+    carrier.apply([], {})
+    await carrier.reconcile()
+    assert len(kernel.states) == 2
+
+
+async def test_a_device_that_cannot_be_made_ends_the_start() -> None:
+    kernel = Kernel()
+    kernel.fault = OSError(errno.EOPNOTSUPP, "no such driver")
+    carrier, _ = make(kernel, "vxlan", VXLAN)
+    with pytest.raises(OSError, match="no such driver"):
+        await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+
+
+async def test_direct_peers_are_no_vxlan_peers() -> None:
+    """V11; the kernel is not asked again about each of them every time."""
+    kernel = Kernel()
+    kernel.near = {PEER}
+    carrier, plan = make(kernel, "vxlan", DIRECT)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], plan.backend.routes(lease("vxlan", PEER, PEER6, DATA)))
+    await carrier.reconcile()
+    assert kernel.gateways[-1] == {SUBNET: PEER}
+    assert [len(state.peers) for state in kernel.states[-2:]] == [0, 1]
+    assert set(carrier.direct) == {SUBNET}
+    assert kernel.asked == 2
+    await carrier.reconcile()
+    assert kernel.asked == 2
+
+
+async def test_the_kernel_s_answer_is_forgotten_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(directroutes, "MEMORY", 0.0)
+    kernel = Kernel()
+    carrier, plan = make(kernel, "vxlan", DIRECT)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], plan.backend.routes(lease("vxlan", PEER, PEER6, DATA)))
+    await carrier.reconcile()
+    kernel.near = {PEER}
+    await carrier.reconcile()
+    assert kernel.gateways[-1] == {SUBNET: PEER}
+
+
+@pytest.mark.parametrize(("kind", "members"), [("vxlan", VXLAN), ("host-gw", "")])
+async def test_what_is_new_was_not_repaired(kind: str, members: str) -> None:
+    kernel = Kernel()
+    carrier, plan = make(kernel, kind, members)
+    await carrier.start(lease(kind, ME, ME6, MY_DATA))
+    kernel.steps = ["route added"]
+    carrier.apply([], plan.backend.routes(lease(kind, PEER, PEER6, DATA)))
+    assert await carrier.reconcile() == []
+    assert "route added" in await carrier.reconcile()
+    carrier.apply([SUBNET], {})
+    assert await carrier.reconcile() == []
+    assert [route.subnet for route in carrier.routes] == [SUBNET6]
+
+
+async def test_host_gw_is_told_of_gateways() -> None:
+    """7.1."""
+    kernel = Kernel()
+    carrier, plan = make(kernel, "host-gw")
+    await carrier.start(lease("host-gw", ME, ME6, ""))
+    assert kernel.gateways == []
+    carrier.apply([], plan.backend.routes(lease("host-gw", PEER, PEER6, "")))
+    await carrier.reconcile()
+    assert kernel.gateways == [{SUBNET: PEER, SUBNET6: PEER6}]
+    assert carrier.device is None
