@@ -5,10 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from flannelette.benchmarks.cluster import Cluster, Program, ProgramDied
+from flannelette.benchmarks.cluster import (
+    Cluster,
+    Program,
+    ProgramDied,
+    StoreKind,
+)
 from flannelette.benchmarks.netns import RigError
 from flannelette.benchmarks.rig import Rig
 from tests.helpers.ns import needs_namespaces, until
@@ -50,6 +56,22 @@ def test_static_hosts_have_the_subnets_of_their_numbers(
         assert status["lease"]["subnet"] == f"10.5.{number}.0/24"
         assert status["node"]["datapath"] == "python"
         assert status["node"]["driver"] == "loop"
+
+
+@pytest.mark.parametrize("store", get_args(StoreKind))
+def test_vxlan_in_dual_stack(store: StoreKind, tmp_path: Path) -> None:
+    backend = {"Type": "vxlan", "VNI": 9, "DirectRouting": False}
+    with Rig(ipv6=True) as rig:
+        cluster = Cluster(rig, tmp_path, store=store, backend=backend, ipv6=True)
+        cluster.start_store(soon())
+        cluster.start()
+        for number, status in cluster.wait_connected(soon()).items():
+            assert status["node"]["public_ipv6"] == str(rig.address6(number))
+            assert status["node"]["vni"] == 9
+            assert len(status["routes"]) == 2
+            if store == "static":
+                assert status["lease"]["subnet6"] == f"fd00:5:0:{number}::/64"
+                assert status["node"]["mac"] == f"02:00:00:00:00:0{number}"
 
 
 def test_who_is_not_ready_in_time_is_said(rig: Rig, tmp_path: Path) -> None:

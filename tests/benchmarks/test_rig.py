@@ -66,6 +66,19 @@ def reaches(rig: Rig, one: Pod, two: Pod) -> bool:
             return client.recv(1) == b"x" and address[0] == str(one.address)
 
 
+def test_hosts_and_pods_with_ipv6() -> None:
+    """By kernel routes: from the one pod to the other, over both hosts."""
+    with Rig(ipv6=True) as rig:
+        pods = []
+        for here, there in ((1, 2), (2, 1)):
+            via = f"via {rig.address6(there)}"
+            rig.ip(rig.host(here), f"route add fd00:5:0:{there}::/64 {via}")
+            six = f"fd00:5:0:{here}::/64"
+            pods.append(rig.pod(here, f"10.5.{here}.0/24", 1430, six))
+        assert str(pods[1].address6) == "fd00:5:0:2::2"
+        rig.run(pods[0].ns, ["ping", "-n", "-c1", "-W5", str(pods[1].address6)])
+
+
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_every_pod_reaches_every_other(hosts: int) -> None:
     with Rig(hosts) as rig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -152,7 +152,7 @@ def test_the_kernel_needs_no_tun(tmp_path: Path, backend: dict[str, str]) -> Non
         until(lambda: "ready: " in it.log(1))
 
 
-@pytest.mark.parametrize("wire", ["nic", "plain"])
+@pytest.mark.parametrize("wire", get_args(Wire))
 def test_a_kernel_and_a_node_of_ours_are_one_overlay(
     tmp_path: Path, wire: Wire
 ) -> None:
