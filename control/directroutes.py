@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from flannelette.control.backend import Subnet
@@ -33,7 +33,7 @@ class DirectRoutes:
         self._forget_at = 0.0
         self._told: Gateways | None = None
 
-    async def find(self, routes: Iterable[Route]) -> None:
+    async def find(self, routes: Sequence[Route]) -> None:
         """See which of the routes are direct. Raises OSError."""
         if not self._wanted:
             return

@@ -116,7 +116,7 @@ class VxlanCarrier(KernelCarrier):
         return self._direct.subnets
 
     async def _program(self, lease: Lease) -> list[str]:
-        await self._direct.find(self._routes.values())
+        await self._direct.find(self.routes)
         states = self._states(lease)
         steps = []
         for state in states:

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 RECONCILE = 10.0
 """Seconds between two looks at what the carrier needs of the kernel."""
 RETRY = 1.0
-"""Seconds between two tries to repair it."""
+"""Seconds between the first two tries to repair it, and twice as many between the next
+two: to compare all with a thousand peers takes the kernel a while."""
 
 
 class Node:
@@ -70,7 +71,7 @@ class Node:
 
     async def _reconcile(self) -> None:
         """Bring the carrier back to what it should be, whoever changed it."""
-        pause = RECONCILE
+        pause, retry = RECONCILE, RETRY
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -81,13 +82,13 @@ class Node:
                     self.repairs += 1
                     device = self.carrier.device
                     log.warning("repaired: what=%r device=%s", repair, device)
-                self.error, pause = None, RECONCILE
+                self.error, pause, retry = None, RECONCILE, RETRY
             except OSError as error:
                 why = one_line(error)
                 if why != self.error:
                     log.error("cannot be repaired: error=%s", why)
                 self.error = why
-                pause = RETRY
+                pause, retry = retry, min(2 * retry, RECONCILE)
 
 
 class _TaskGroup(asyncio.TaskGroup):

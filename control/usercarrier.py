@@ -18,7 +18,7 @@ from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
 from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
 from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route, Vxlan
-from flannelette.dataplane.underlay import FLOWS, open_underlay
+from flannelette.dataplane.underlay import FLOWS, Underlay, open_underlay
 from flannelette.tun.device import TunDevice
 from flannelette.tun.link import LinkState, Netlink
 
@@ -27,17 +27,8 @@ log = logging.getLogger(__name__)
 
 def open_user_carrier(config: Config, plan: Plan, netlink: Netlink) -> UserCarrier:
     """With its underlay sockets bound and its TUN open. Raises OSError."""
-    vxlan = isinstance(plan.backend, VxlanBackend)
-    assert plan.backend.port is not None
-    underlay = open_underlay(
-        plan.external.address,
-        plan.backend.port,
-        config.queues,
-        plan.external.address6 if vxlan and plan.dual else None,
-        FLOWS if vxlan else 0,
-    )
     forwarder = Forwarder(
-        underlay,
+        _open_underlay(config, plan),
         config.datapath,
         config.driver,
         config.offload,
@@ -50,6 +41,26 @@ def open_user_carrier(config: Config, plan: Plan, netlink: Netlink) -> UserCarri
         carrier.open_tun()
         undo.pop_all()
     return carrier
+
+
+def _open_underlay(config: Config, plan: Plan) -> Underlay:
+    """Raises OSError."""
+    backend, external = plan.backend, plan.external
+    assert backend.port is not None
+    if not isinstance(backend, VxlanBackend):
+        return open_underlay(external.address, backend.port, config.queues)
+    try:
+        return open_underlay(
+            external.address,
+            backend.port,
+            config.queues,
+            external.address6 if plan.dual else None,
+            FLOWS,
+        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:  # W11
+            error.add_note(f"a kernel device such as {backend.device} may have it")
+        raise
 
 
 class UserCarrier:

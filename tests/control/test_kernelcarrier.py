@@ -173,6 +173,20 @@ async def test_direct_peers_are_no_vxlan_peers() -> None:
     assert kernel.asked == 2
 
 
+async def test_peers_may_change_while_the_kernel_is_asked() -> None:
+    kernel = Kernel()
+    carrier, plan = make(kernel, "vxlan", DIRECT)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], plan.backend.routes(lease("vxlan", PEER, PEER6, DATA)))
+
+    async def on_link(address: Any) -> None:
+        carrier.apply([SUBNET], {})
+
+    kernel.on_link = on_link  # type: ignore[method-assign,assignment]
+    await carrier.reconcile()
+    assert [len(state.peers) for state in kernel.states[-2:]] == [0, 1]
+
+
 async def test_the_kernel_s_answer_is_forgotten_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

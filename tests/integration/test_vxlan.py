@@ -148,6 +148,18 @@ def test_strict_takes_a_peer_s_own_addresses_alone(tmp_path: Path, check: str) -
         it.reach(1, 2)
 
 
+def test_a_kernel_device_that_has_the_port_is_named(tmp_path: Path) -> None:
+    """W11: one that was left from Datapath kernel, or by flanneld."""
+    with lab(tmp_path, backend=VXLAN_BACKEND) as it:
+        it.start_store()
+        device = "flannel.1 type vxlan id 1 dev eth0 dstport 8472"
+        it.rig.ip(it.rig.host(1), f"link add {device}", "link set flannel.1 up")
+        assert it.cluster.start_daemon(1).process.wait(20) == 1
+        last = it.log(1).splitlines()[-1]
+        assert "Address already in use" in last
+        assert last.endswith("a kernel device such as flannel.1 may have it")
+
+
 def test_direct_routing(tmp_path: Path) -> None:
     """V11, W14: between hosts of one segment packets are as they are; a lost route
     comes back."""
