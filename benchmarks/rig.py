@@ -197,7 +197,7 @@ class Rig:
                 ],
                 pod,
             )
-        return Pod(pod, subnet[2], subnet6 and subnet6[2])
+        return Pod(pod, subnet[2], subnet6[2] if subnet6 else None)
 
     def inside(self, ns: str) -> AbstractContextManager[None]:
         """Move this thread into a namespace: see netns.inside."""

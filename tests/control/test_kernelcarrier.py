@@ -182,7 +182,7 @@ async def test_peers_may_change_while_the_kernel_is_asked() -> None:
     async def on_link(address: Any) -> None:
         carrier.apply([SUBNET], {})
 
-    kernel.on_link = on_link  # type: ignore[method-assign,assignment]
+    kernel.on_link = on_link  # type: ignore[method-assign]
     await carrier.reconcile()
     assert [len(state.peers) for state in kernel.states[-2:]] == [0, 1]
 
