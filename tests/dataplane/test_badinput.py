@@ -225,3 +225,16 @@ def test_strict(data: bytes, passes: bool, over: Any) -> None:
             assert len(path.unwrap([burst])) == passes
             expected = {} if passes else {Drop.WRONG_SOURCE: 1}
             assert dropped(path, Direction.RX) == expected
+
+
+def test_strict_tells_the_underlays_apart() -> None:
+    """Peers with the same number for an address, of either IP version."""
+    data = packet6(source="fd00:0:0:7::1")
+    six = Route(0xFD00 << 112 | 7 << 64, 64, int(PEER), 8472, 6, outer=6)
+    with tunnels(peer_check=PeerCheck.STRICT) as paths:
+        for path in paths:
+            path.set_routes([six])
+            burst = from_peer(vxlan(data))  # PEER's, over IPv4: known, but another
+            assert path.unwrap([burst]) == []
+            assert dropped(path, Direction.RX) == {Drop.WRONG_SOURCE: 1}
+            assert path.unwrap([burst._replace(outer=6)]) == [data]

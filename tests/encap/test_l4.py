@@ -41,8 +41,10 @@ def slow_flow(data: bytes, flows: int) -> int:
     words = list(struct.unpack(f"!{len(addresses) // 4}I", addresses))
     protocol = data[6] if v6 else data[9]
     start = 40 if v6 else (data[0] & 15) * 4
+    (told,) = struct.unpack_from("!H", data, 4 if v6 else 2)
+    total = told + (40 if v6 else 0)
     fragment = not v6 and struct.unpack_from("!H", data, 6)[0] & 0x3FFF
-    if protocol in (6, 17) and not fragment and len(data) >= start + 4:
+    if protocol in (6, 17) and not fragment and total >= start + 4:
         words += struct.unpack_from("!I", data, start)
     state = protocol
     for word in words:
