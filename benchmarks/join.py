@@ -111,7 +111,7 @@ def make_peers(backend: str, number: int) -> list[Peer]:
 def _peer(backend: str, base: IPv4Address, public: IPv4Address, own: int) -> Peer:
     attrs = LeaseAttrs(public)
     if backend == "vxlan":
-        data = json.dumps({"VNI": 1, "VtepMAC": mac.show(own)})
+        data = f'{{"VNI":1,"VtepMAC":"{mac.show(own)}"}}'
         attrs = LeaseAttrs(public, backend_type=backend, backend_data=data)
     return Peer(Lease(IPv4Network((base, FIRST.prefixlen)), attrs), own)
 

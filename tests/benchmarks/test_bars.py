@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from flannelette.benchmarks.bars import BARS, Bar, Verdict, judge
-from flannelette.benchmarks.contenders import BY_NAME, OURS
+from flannelette.benchmarks.contenders import MAIN, OURS
 from flannelette.benchmarks.results import METRICS, Place, Results
 
 MORE = Bar("speed", "nic", "tcp1", "vxlan", 2.0)
+ALONE = Bar("join", "nic", "join", None, 1.0, at_most=True)
 LESS = Bar("delay", "nic", "rtt", "vxlan", 0.8, at_most=True)
 
 
@@ -29,6 +30,9 @@ def results(ours: dict[str, float], theirs: dict[str, float]) -> Results:
         (LESS, 0.8, True),
         (LESS, 0.81, False),
         (LESS, None, False),
+        (ALONE, 1.0, True),
+        (ALONE, 1.01, False),
+        (ALONE, None, False),
     ],
 )
 def test_a_bar_is_met_or_not(bar: Bar, found: float | None, met: bool) -> None:
@@ -38,6 +42,12 @@ def test_a_bar_is_met_or_not(bar: Bar, found: float | None, met: bool) -> None:
 def test_ours_is_over_theirs() -> None:
     it = results({"tcp1": 6.0, "rtt": 30.0}, {"tcp1": 2.0, "rtt": 20.0})
     assert [verdict.found for verdict in judge(it, [MORE, LESS])] == [3.0, 1.5]
+
+
+def test_ours_by_itself() -> None:
+    it = results({"join": 0.3}, {"join": 0.1})
+    assert [verdict.found for verdict in judge(it, [ALONE])] == [0.3]
+    assert [verdict.found for verdict in judge(results({}, {}), [ALONE])] == [None]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +62,10 @@ def test_what_was_not_measured_on_both_sides(
 
 def test_the_bars_speak_of_what_there_is() -> None:
     metrics = {metric.key for metric in METRICS}
-    assert len(BARS) == 10
+    assert len(BARS) == 17
     for bar in BARS:
         assert bar.metric in metrics
-        assert (bar.ours in BY_NAME) == (bar.metric != "lookup")
-        assert (bar.rival in BY_NAME) == (bar.metric != "lookup")
-        assert bar.at_most == (bar.metric in ("daemons_gb", "rtt", "lookup"))
+        assert (bar.rival is None) == (bar.metric == "join")
+        for name in filter(None, (bar.ours, bar.rival)):
+            assert (name in MAIN) == (bar.metric != "lookup")
+        assert bar.at_most == (bar.metric in ("daemons_gb", "rtt", "lookup", "join"))

@@ -7,84 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flannelette.benchmarks import bench, machine
+from flannelette.benchmarks.bars import judge
 from flannelette.benchmarks.contenders import BY_NAME, MAIN
 from flannelette.benchmarks.netns import tool
 from flannelette.benchmarks.results import Place, Results, dump, load
-from tests.helpers.ns import (
-    MARK,
-    as_nobody,
-    marked,
-    namespaces,
-    needs_namespaces,
-    until,
-)
+from tests.helpers.ns import as_nobody, needs_namespaces, until
+from tests.helpers.running import Start, starter
 
-DEADLINE = 60.0
 COMMAND = [sys.executable, "-m", "flannelette.control", "bench"]
-
-
-class Run:
-    """A running `flannelette bench`."""
-
-    def __init__(self, directory: Path, command: Sequence[str]) -> None:
-        self._directory = directory
-        self.mark = uuid.uuid4().hex
-        self._out, self._err = directory / "out", directory / "err"
-        temporary = directory / "tmp"
-        temporary.mkdir()
-        environment = {**os.environ, MARK: self.mark, "TMPDIR": str(temporary)}
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                command, stdout=out, stderr=err, env=environment
-            )
-
-    @property
-    def out(self) -> str:
-        return self._out.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
-
-    def runs(self, word: str) -> bool:
-        """Does a program of it have the word in its command line?"""
-        assert self.process.poll() is None, self.err
-        return any(word in line for line in marked(self.mark).values())
-
-    def end(self) -> int:
-        """Wait for its end; look that nothing is left; the exit code."""
-        code = self.process.wait(DEADLINE)
-        assert namespaces(f"fl{self.process.pid}-") == []
-        assert os.listdir(self._directory / "tmp") == []
-        assert marked(self.mark) == {}
-        return code
-
-
-Start = Callable[..., Run]
 
 
 @pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    running: list[Run] = []
-
-    def start_bench(*flags: str, command: Sequence[str] | None = None) -> Run:
-        # A short name: the operator sockets' paths must fit into 107 bytes.
-        directory = tmp_path_factory.mktemp("b")
-        running.append(Run(directory, command or [*COMMAND, *flags]))
-        return running[-1]
-
-    yield start_bench
-    for one in running:
-        if one.process.poll() is None:
-            one.process.terminate()
-            one.process.wait(DEADLINE)
+    with starter(tmp_path_factory, COMMAND) as it:
+        yield it
 
 
 def complaint(err: str) -> str:
@@ -143,6 +85,32 @@ def test_the_ladder_and_loss_free_rates(start: Start) -> None:
 
 
 @needs_namespaces
+def test_ours_over_both_ip_versions_and_a_join(start: Start) -> None:
+    run = start(
+        "--wire=nic",
+        "--contenders=uservxlan,uservxlan6",
+        "--measures=tcp1,rtt,join",
+        "--rounds=1",
+        "--json=-",
+    )
+    assert run.end() == 0, run.err
+    said = " ".join(run.err.split())
+    assert "the same over IPv6 nic uservxlan ≥ 0.90x" in said
+    results = load(run.out.encode())
+    assert [note for note in results.notes if "not idle" not in note] == []
+    four, six = (
+        results.figure("nic", name, "tcp1") for name in ("uservxlan", "uservxlan6")
+    )
+    assert four is not None
+    assert six is not None
+    assert results.figure("nic", "uservxlan", "rtt") is not None
+    assert results.figure("nic", "uservxlan6", "rtt") is None
+    joins = [verdict for verdict in judge(results) if verdict.bar.metric == "join"]
+    assert len(joins) == 2
+    assert all(verdict.found for verdict in joins)
+
+
+@needs_namespaces
 def test_who_is_missing_is_said(start: Start) -> None:
     run = start(
         "--contenders=none,flanneld",
@@ -156,7 +124,7 @@ def test_who_is_missing_is_said(start: Start) -> None:
     said = " ".join(run.out.split())
     assert "flanneld is left out: there is no program /nonexistent" in said
     assert "flanneld not there" in said
-    assert "RTT idle, median nic flanneld at most 0.80x not measured NOT MET" in said
+    assert "RTT idle, median nic flanneld ≤ 0.80x not measured NOT MET" in said
 
 
 @needs_namespaces
@@ -226,6 +194,8 @@ def test_a_signal_leaves_nothing(
         (["--colour"], "unknown flag: --colour"),
         (["more"], "unexpected argument: more"),
         (["--show"], "flag --show needs a file"),
+        (["--show", "--bars"], "flag --show needs a file"),
+        (["--show", "x", "--bars", "y"], "unexpected argument: y"),
         (["--show=x"], "unknown flag: --show"),
     ],
 )
@@ -329,8 +299,11 @@ def test_bars_of_a_file(
     assert bench.main(["--bars", "--show", file]) == 1  # some were not measured
     out, _ = capsys.readouterr()
     said = " ".join(out.split())
-    assert "TCP, 1 flow nic vxlan at least 2.00x 3.00x met" in said
-    assert "TCP, 4 flows nic vxlan at least 2.00x not measured NOT MET" in said
+    assert "TCP, 1 flow nic vxlan ≥ 2.00x 3.00x met" in said
+    assert "TCP, 4 flows nic vxlan ≥ 2.00x not measured NOT MET" in said
+    for flags in (["--show", file, "--bars"], ["--show", file, "--bars=true"]):
+        assert bench.main(flags) == 1
+        assert capsys.readouterr().out == out
 
 
 def test_what_is_not_saved_results(

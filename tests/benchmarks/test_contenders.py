@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flannelette.benchmarks import contenders
-from flannelette.benchmarks.contenders import BY_NAME, MAIN, OURS, stand
+from flannelette.benchmarks.contenders import BY_NAME, MAIN, OURS, VXLAN, VXLAN6, stand
 from flannelette.benchmarks.netns import RigError
 from flannelette.control import config
 from tests.helpers.ns import needs_namespaces
@@ -27,11 +27,17 @@ def test_ours_is_the_default() -> None:
     flags = BY_NAME[OURS].flags
     assert flags is not None
     assert config.parse(flags, {}) == config.parse([], {})
-    assert MAIN[-1] == OURS
+    assert OURS in MAIN
+    for name in (VXLAN, VXLAN6):
+        flags = BY_NAME[name].flags
+        assert flags is not None
+        assert config.parse(flags, {}) == config.parse([], {})
 
 
 def test_a_rung_differs_by_one_thing_from_the_one_below() -> None:
-    rungs = [config.parse(BY_NAME[name].flags or (), {}) for name in list(BY_NAME)[4:]]
+    ladder = [it for it in BY_NAME.values() if it.flags and it.name != "python"]
+    assert len(ladder) == 6
+    rungs = [config.parse(it.flags or (), {}) for it in ladder]
     fields = ("datapath", "batch", "offload", "driver")
     for below, rung in itertools.pairwise(rungs):
         changes = [f for f in fields if getattr(below, f) != getattr(rung, f)]

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -25,18 +24,15 @@ from flannelette.benchmarks.rig import Pod
 from flannelette.benchmarks.traffic import ping
 from flannelette.control import operator
 from tests.helpers.ns import (
-    MARK,
     NOBODY,
     as_nobody,
     marked,
-    namespaces,
     needs_namespaces,
-    until,
 )
+from tests.helpers.running import DEADLINE, Start, starter
 
 pytestmark = needs_namespaces
 
-DEADLINE = 60.0
 COMMAND = [sys.executable, "-m", "flannelette.control", "demo"]
 TOO_LATE = (0, 130, -signal.SIGINT)
 """Exit codes when a Ctrl-C may have come after the end of the cleanup."""
@@ -51,61 +47,10 @@ STEPS = [
 ]
 
 
-class Demo:
-    """A running `flannelette demo`; out and err are what it said so far."""
-
-    def __init__(self, directory: Path, command: Sequence[str]) -> None:
-        self._directory = directory
-        self.mark = uuid.uuid4().hex
-        self._out, self._err = directory / "out", directory / "err"
-        temporary = directory / "tmp"
-        temporary.mkdir()
-        environment = {**os.environ, MARK: self.mark, "TMPDIR": str(temporary)}
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                command, stdout=out, stderr=err, env=environment
-            )
-
-    @property
-    def out(self) -> str:
-        return self._out.read_text()
-
-    @property
-    def err(self) -> str:
-        return self._err.read_text()
-
-    def said(self, text: str) -> None:
-        """Wait until it has said that."""
-        until(lambda: text in self.out or self.process.poll() is not None, DEADLINE)
-        assert text in self.out, self.err
-
-    def end(self) -> int:
-        """Wait for its end; look that nothing is left; the exit code."""
-        code = self.process.wait(DEADLINE)
-        assert namespaces(f"fl{self.process.pid}-") == []
-        assert os.listdir(self._directory / "tmp") == []
-        assert marked(self.mark) == {}
-        return code
-
-
-Start = Callable[..., Demo]
-
-
 @pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    running: list[Demo] = []
-
-    def start_demo(*flags: str, command: Sequence[str] | None = None) -> Demo:
-        # A short name: the operator sockets' paths must fit into 107 bytes.
-        directory = tmp_path_factory.mktemp("d")
-        running.append(Demo(directory, command or [*COMMAND, *flags]))
-        return running[-1]
-
-    yield start_demo
-    for one in running:
-        if one.process.poll() is None:
-            one.process.terminate()
-            one.process.wait(DEADLINE)
+    with starter(tmp_path_factory, COMMAND) as it:
+        yield it
 
 
 def assert_good(out: str, hosts: int) -> None:

@@ -110,6 +110,8 @@ def everything() -> Results:
                 it.add(Place(wire, name, metric.key), 10.0)
     for name in ("16 routes", "65536 routes"):
         it.add(Place("-", name, "lookup"), 10.0)
+    for name in ("thread", "uservxlan"):
+        it.add(Place("-", name, "join"), 10.0)
     return it
 
 
@@ -134,10 +136,27 @@ def test_bars_as_a_table() -> None:
     _, _, *rows = stream.getvalue().splitlines()
     assert len(rows) == len(BARS) + 1
     assert rows[0].split() == [
-        *["TCP,", "1", "flow", "nic", "vxlan", "at", "least", "2.00x", "2.00x", "met"]
+        *["TCP,", "1", "flow", "nic", "vxlan", "≥", "2.00x", "2.00x", "met"]
     ]
     assert rows[1].endswith("not measured   NOT MET")
     assert rows[4].split()[-3:] == ["20.0x", "NOT", "MET"]
+
+
+def test_a_bar_by_itself_has_a_unit() -> None:
+    it = some()
+    it.add(Place("-", "uservxlan", "join"), 0.25)
+    stream = io.StringIO()
+    show_bars([v for v in judge(it) if v.found is not None], Screen(stream))
+    said = " ".join(stream.getvalue().split())
+    assert "join of 1,000, VXLAN - - ≤ 1.00 s 0.25 s met" in said
+
+
+def test_bars_that_were_not_measured_fit_80_columns() -> None:
+    stream = io.StringIO()
+    show_bars(judge(some()), Screen(stream))
+    lines = stream.getvalue().splitlines()
+    assert sum("not measured" in line for line in lines) == len(BARS)
+    assert max(map(len, lines)) <= 80
 
 
 def test_no_bars_no_table() -> None:
