@@ -59,7 +59,11 @@ def _open_underlay(config: Config, plan: Plan) -> Underlay:
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:  # W11
-            error.add_note(f"a kernel device such as {backend.device} may have it")
+            device = backend.device
+            error.add_note(
+                f"the kernel's device {device} may have it, which flanneld leaves "
+                f"behind: stop that, then `ip link delete {device}`"
+            )
         raise
 
 

@@ -157,7 +157,7 @@ def test_a_kernel_device_that_has_the_port_is_named(tmp_path: Path) -> None:
         assert it.cluster.start_daemon(1).process.wait(20) == 1
         last = it.log(1).splitlines()[-1]
         assert "Address already in use" in last
-        assert last.endswith("a kernel device such as flannel.1 may have it")
+        assert last.endswith("stop that, then `ip link delete flannel.1`")
 
 
 def test_direct_routing(tmp_path: Path) -> None:
