@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flannelette.benchmarks.cluster import Program
-from flannelette.benchmarks.rig import Rig
+from flannelette.benchmarks.rig import Pod, Rig
 
 BINARY = Path(__file__).parents[2] / "build" / "peers" / "flanneld"
 
@@ -25,6 +25,7 @@ class Flanneld(Program):
         self.number = number
         self.log_file = directory / "log"
         self.subnet_file = directory / "subnet.env"
+        self._rig = rig
         command = [
             str(BINARY),
             f"--etcd-endpoints=http://{rig.address(1)}:2379",
@@ -43,9 +44,27 @@ class Flanneld(Program):
     @property
     def subnet(self) -> str | None:
         """Its subnet as a network; None until it is ready."""
+        subnet = self._told("FLANNEL_SUBNET")
+        return subnet and subnet.replace(".1/", ".0/")
+
+    @property
+    def subnet6(self) -> str | None:
+        """The same of IPv6; None without dual stack as well."""
+        subnet = self._told("FLANNEL_IPV6_SUBNET")
+        return subnet and subnet.replace("::1/", "::/")
+
+    def pod(self, most: int = 65535) -> Pod:
+        """Put up its host's pod, with the MTU that it tells, at the most so much."""
+        mtu = self._told("FLANNEL_MTU")
+        assert self.subnet is not None
+        assert mtu is not None
+        mtu_used = min(int(mtu), most)
+        return self._rig.pod(self.number, self.subnet, mtu_used, self.subnet6)
+
+    def _told(self, name: str) -> str | None:
+        """A line of its subnet file."""
         try:
             text = self.subnet_file.read_text()
         except FileNotFoundError:
             return None
-        lines = dict(line.split("=", 1) for line in text.splitlines())
-        return lines["FLANNEL_SUBNET"].replace(".1/", ".0/")
+        return dict(line.split("=", 1) for line in text.splitlines()).get(name)

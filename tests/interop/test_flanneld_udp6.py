@@ -1,0 +1,64 @@
+"""Nodes of ours that carry IPv6 over udp, beside a flanneld that cannot (U14)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tests.helpers.gateway import Gateway
+from tests.helpers.lab import DEADLINE, lab
+from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.taps import tap_on
+from tests.interop.carried import check_all, check_some
+from tests.interop.flanneld import Flanneld, needs_flanneld
+
+pytestmark = [needs_namespaces, needs_flanneld]
+
+UDP_PORT = 8285
+
+
+def test_flanneld_never_receives_ipv6(tmp_path: Path) -> None:
+    """L4: only nodes that announce it do. IPv4 works with all."""
+    with lab(tmp_path, 3, store="etcd", ipv6=True) as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        it.cluster.start_daemon(1)
+        until(lambda: it.is_ready(1))
+        flanneld = Flanneld(it.rig, 2, tmp_path / "f2")
+        until(flanneld.is_ready)
+        it.cluster.start_daemon(3)
+        until(lambda: it.is_ready(3))
+        for number in (1, 3):
+            it.add_pod(number)
+        it.pods[2] = flanneld.pod()
+        it.until_reaches(1, 2)
+        with tap_on(it, 2) as tap:
+            check_all(it, 1, 3, ttl=60)
+            check_some(it, 1, 2, versions=[4])
+            check_some(it, 3, 2, versions=[4])
+            for number in (1, 3):
+                before = it.drops(number, "tx").get("no_route", 0)
+                assert not it.reaches(number, 2, version=6)
+                assert it.drops(number, "tx")["no_route"] > before
+            assert not it.reaches(2, 1, version=6)
+            received = list(tap.datagrams(UDP_PORT))
+        target = it.rig.address(2).packed
+        payloads = [
+            payload
+            for datagram in received
+            if datagram.frame[30:34] == target
+            for payload in datagram.cut()
+        ]
+        assert len(payloads) > 1000
+        assert {payload[0] >> 4 for payload in payloads} == {4}
+
+        announced = {
+            value["PublicIP"]: value.get("RawIPv6")
+            for text, _ in Gateway(it.rig).leases().values()
+            for value in [json.loads(text)]
+        }
+        assert announced == {
+            "192.0.2.1": True,
+            "192.0.2.2": None,
+            "192.0.2.3": True,
+        }
