@@ -79,6 +79,7 @@ static const struct address sources6[] = {
 static inline void change_flow(struct flow *flow, int change, uint8_t value)
 {
     static const uint8_t extensions[] = {0, 43, 44, 60};
+    static const uint8_t types[] = {8, 0, 3, 4, 5, 11, 12, 1, 2, 127, 128, 137, 129, 13};
     switch (change) {
     case TOS: flow->tos = value; break;
     case TTL: flow->ttl = value; break;
@@ -88,7 +89,10 @@ static inline void change_flow(struct flow *flow, int change, uint8_t value)
     case FILLER: flow->filler = value; break;
     case IDENTITY: flow->identification += (uint16_t)(int8_t)value; break;
     case PROTOCOL:
-        flow->protocol = value == 0xff ? ICMP : value & 1 ? UDP : value & 2 ? value : TCP;
+        flow->protocol = value & 1 ? UDP : value & 2 ? value : TCP;
+        if (value < 0xc0) break;
+        flow->protocol = flow->six ? ICMPV6 : ICMP;
+        flow->filler = types[value % sizeof types];
         break;
     case LONG: flow->size = (uint16_t)(value * 8); break;
     case SHORT: flow->size = value; break;
@@ -345,6 +349,7 @@ static inline void put_front_to_us(const struct path *path, uint8_t *datagram, u
     if (spoil == 0xfe) put(datagram + 14, 6, 0);
     if (spoil == 0xfd) put(datagram + 14, 6, 0xffffffffffff);
     if (spoil == 0xfc) put(datagram + ETHERTYPE, 2, 0x0806);
+    if (spoil == 0xfb) put(datagram + ETHERTYPE, 2, is_6(datagram + FRONT) ? 0x0800 : 0x86dd);
 }
 enum { UNSPOILT = 0xf8 };
 
