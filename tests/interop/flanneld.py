@@ -8,6 +8,8 @@ import pytest
 
 from flannelette.benchmarks.cluster import Program
 from flannelette.benchmarks.rig import Pod, Rig
+from tests.helpers.lab import Lab
+from tests.helpers.ns import until
 
 BINARY = Path(__file__).parents[2] / "build" / "peers" / "flanneld"
 
@@ -68,3 +70,16 @@ class Flanneld(Program):
         except FileNotFoundError:
             return None
         return dict(line.split("=", 1) for line in text.splitlines()).get(name)
+
+
+def start_flanneld(it: Lab, number: int) -> Flanneld:
+    """On a host of the lab, and ready."""
+    flanneld = Flanneld(it.rig, number, it.directory / f"f{number}")
+    until(flanneld.is_ready)
+    return flanneld
+
+
+def start_ours(it: Lab, number: int, *flags: str) -> None:
+    """The daemon of a host of the lab, and ready."""
+    it.cluster.start_daemon(number, *flags)
+    until(lambda: it.is_ready(number))

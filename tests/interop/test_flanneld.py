@@ -12,24 +12,19 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 
 from flannelette.benchmarks.netns import RigError
+from tests.helpers.datagrams import check_udp
 from tests.helpers.gateway import LEASES, Gateway
 from tests.helpers.lab import DEADLINE, MTU, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.tcp import send_file
-from tests.interop.flanneld import Flanneld, needs_flanneld
+from tests.interop.flanneld import (
+    Flanneld,
+    needs_flanneld,
+    start_flanneld,
+    start_ours,
+)
 
 pytestmark = [needs_namespaces, needs_flanneld]
-
-
-def start_flanneld(it: Lab, number: int) -> Flanneld:
-    flanneld = Flanneld(it.rig, number, it.directory / f"f{number}")
-    until(flanneld.is_ready)
-    return flanneld
-
-
-def start_ours(it: Lab, number: int) -> None:
-    it.cluster.start_daemon(number)
-    until(lambda: it.is_ready(number))
 
 
 @pytest.fixture
@@ -64,16 +59,7 @@ def test_udp_of_all_sizes_both_ways(mixed: tuple[Lab, Flanneld], size: int) -> N
     """1444 bytes fill a packet; what is larger crosses as fragments."""
     it, _ = mixed
     for source, target in ((1, 2), (2, 1)):
-        with (
-            it.socket_in(it.pods[target].ns) as receiver,
-            it.socket_in(it.pods[source].ns) as sender,
-        ):
-            receiver.bind(("", 5001))
-            data = random.Random(size).randbytes(size)
-            sender.sendto(data, (str(it.pods[target].address), 5001))
-            got, (address, _) = receiver.recvfrom(65536)
-            assert got == data
-            assert address == str(it.pods[source].address)
+        check_udp(it, source, target, size)
 
 
 def test_both_answer_alike_when_there_is_no_route_u17(

@@ -10,9 +10,14 @@ import pytest
 
 from tests.helpers.gateway import Gateway
 from tests.helpers.lab import DEADLINE, Lab, lab
-from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.ns import needs_namespaces
 from tests.interop.carried import check_all, check_some
-from tests.interop.flanneld import Flanneld, needs_flanneld
+from tests.interop.flanneld import (
+    Flanneld,
+    needs_flanneld,
+    start_flanneld,
+    start_ours,
+)
 
 pytestmark = [needs_namespaces, needs_flanneld]
 
@@ -23,22 +28,11 @@ def mixed(tmp_path: Path) -> Iterator[tuple[Lab, Flanneld]]:
     backend = {"Type": "host-gw"}
     with lab(tmp_path, store="etcd", ipv6=True, backend=backend) as it:
         it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it)
-        flanneld = start_flanneld(it)
+        start_ours(it, 1)
+        flanneld = start_flanneld(it, 2)
         it.add_pod(1)
         it.pods[2] = flanneld.pod()
         yield it, flanneld
-
-
-def start_ours(it: Lab) -> None:
-    it.cluster.start_daemon(1)
-    until(lambda: it.is_ready(1))
-
-
-def start_flanneld(it: Lab) -> Flanneld:
-    flanneld = Flanneld(it.rig, 2, it.directory / "f2")
-    until(flanneld.is_ready)
-    return flanneld
 
 
 def routes(it: Lab, number: int) -> str:
@@ -83,10 +77,10 @@ def test_restarts_of_either_side(mixed: tuple[Lab, Flanneld]) -> None:
     before = routes(it, 1), routes(it, 2), Gateway(it.rig).leases().keys()
     it.rig.stop(it.cluster.daemons[1].process)
     check_some(it, 1, 2)
-    start_ours(it)
+    start_ours(it, 1)
     it.rig.stop(flanneld.process)
     flanneld.subnet_file.unlink()
     check_some(it, 1, 2)
-    start_flanneld(it)
+    start_flanneld(it, 2)
     check_some(it, 1, 2)
     assert before == (routes(it, 1), routes(it, 2), Gateway(it.rig).leases().keys())

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tests.helpers.gateway import Gateway
 from tests.helpers.lab import DEADLINE, lab
-from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.ns import needs_namespaces
 from tests.helpers.taps import tap_on
 from tests.interop.carried import check_all, check_some
-from tests.interop.flanneld import Flanneld, needs_flanneld
+from tests.interop.flanneld import needs_flanneld, start_flanneld, start_ours
 
 pytestmark = [needs_namespaces, needs_flanneld]
 
@@ -22,12 +22,9 @@ def test_flanneld_never_receives_ipv6(tmp_path: Path) -> None:
     """L4: only nodes that announce it do. IPv4 works with all."""
     with lab(tmp_path, 3, store="etcd", ipv6=True) as it:
         it.cluster.start_store(time.monotonic() + DEADLINE)
-        it.cluster.start_daemon(1)
-        until(lambda: it.is_ready(1))
-        flanneld = Flanneld(it.rig, 2, tmp_path / "f2")
-        until(flanneld.is_ready)
-        it.cluster.start_daemon(3)
-        until(lambda: it.is_ready(3))
+        start_ours(it, 1)
+        flanneld = start_flanneld(it, 2)
+        start_ours(it, 3)
         for number in (1, 3):
             it.add_pod(number)
         it.pods[2] = flanneld.pod()

@@ -6,10 +6,10 @@ import random
 import time
 from pathlib import Path
 
-from tests.helpers.lab import DEADLINE, MTU, lab
+from tests.helpers.lab import DEADLINE, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.tcp import send_file
-from tests.interop.flanneld import Flanneld, needs_flanneld
+from tests.interop.flanneld import needs_flanneld, start_flanneld, start_ours
 
 pytestmark = [needs_namespaces, needs_flanneld]
 
@@ -18,14 +18,11 @@ def test_ping_and_tcp_with_flanneld(tmp_path: Path) -> None:
     data = random.Random(8).randbytes(10_000_000)
     with lab(tmp_path, store="etcd") as it:
         it.cluster.start_store(time.monotonic() + DEADLINE)
-        it.cluster.start_daemon(1, "--queues=2")
-        until(lambda: it.is_ready(1))
-        flanneld = Flanneld(it.rig, 2, it.directory / "f2")
-        until(flanneld.is_ready)
+        start_ours(it, 1, "--queues=2")
+        flanneld = start_flanneld(it, 2)
         until(lambda: it.status(1)["routes"])
         it.add_pods()
-        assert flanneld.subnet is not None
-        it.pods[2] = it.rig.pod(2, flanneld.subnet, MTU)
+        it.pods[2] = flanneld.pod()
         it.until_reaches(1, 2)
         for source, target in ((1, 2), (2, 1)):
             assert "ttl=60" in it.reach(source, target, count=20)
