@@ -138,8 +138,9 @@ int fp_del_routes(struct fp *fp, const struct fp_route *routes, uint32_t count);
 int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
             struct fp_found *found);
 
-/* Move packets now, up to `budget`, until there are none. Returns how many were read,
- * or -errno when a descriptor is dead (-EBADFD: the TUN device is gone). */
+/* Move packets now, up to `budget` from each descriptor, until there are none. Returns
+ * how many were read, or -errno when a descriptor is dead (-EBADFD: the TUN device is
+ * gone). */
 int fp_pump(struct fp *fp, enum fp_direction direction, uint32_t budget);
 
 /* Pump whenever there is something to read, until fp_stop; blocks. `directions` has bit
