@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flannelette.native.api import Offload
+from tests.helpers import downgradevxlan
 from tests.helpers.downgrade import ALL
 from tests.helpers.streams import cut, superpacket, tcp_packet
 
@@ -32,10 +33,10 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def moved(shim: Path, refusal: str) -> dict[str, Any]:
+def moved(shim: Path, refusal: str, helper: str = "downgrade") -> dict[str, Any]:
     preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(shim)]))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.helpers.downgrade"],
+        [sys.executable, "-m", f"tests.helpers.{helper}"],
         cwd=ROOT,
         env=os.environ | {"LD_PRELOAD": preload, "REFUSE": refusal},
         check=True,
@@ -80,3 +81,13 @@ def test_a_full_queue_is_waited_for_a_little(shim: Path) -> None:
     assert result["sent"] == expected(ttl=63)[:1]
     assert result["drops"] == [26, 0]
     assert result["tx"] == 1
+
+
+def test_a_refused_superpacket_of_a_kernel_peer_costs_no_other_a_byte(
+    shim: Path,
+) -> None:
+    """Both are cut by us, one of them before the other is written."""
+    result = moved(shim, f"write {errno.EINVAL}", "downgradevxlan")
+    frames = (downgradevxlan.TCP, downgradevxlan.DATAGRAMS)
+    packets = [data.hex() for frame in frames for data in cut(frame)]
+    assert result == {"moved": 2, "written": packets, "drops": 0}
