@@ -6,7 +6,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 
 from flannelette.encap import ip, l4
-from tests.helpers.datagrams import check_udp
+from tests.helpers.datagrams import check_segmented_udp, check_udp
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.taps import Datagram, Tap, tap_on
@@ -45,9 +45,14 @@ ANOTHER_MAC = "02:00:00:00:0a:02"
 
 @contextmanager
 def beside_kernel(
-    directory: Path, options: str = "", dual: bool = True, **backend: Any
+    directory: Path,
+    options: str = "",
+    dual: bool = True,
+    ours: Sequence[str] = (),
+    **backend: Any,
 ) -> Iterator[tuple[Lab, Handmade]]:
-    """Ours on host 1, the kernel's devices on host 2; a pod on each."""
+    """Ours on host 1, the kernel's devices on host 2; a pod on each. `options` are the
+    device's, `ours` are flags of our daemon."""
     config = {"Type": "vxlan", **backend}
     with lab(directory, store="static", ipv6=dual, backend=config) as it:
         it.cluster.start_store(time.monotonic() + DEADLINE)
@@ -55,7 +60,7 @@ def beside_kernel(
         kernel = Handmade(it.rig, 2, 1, mac_of(2), vni, port, options, dual)
         kernel.make(mac_of(1))
         kernel.add_pod(it)
-        it.cluster.start_daemon(1)
+        it.cluster.start_daemon(1, *ours)
         until(lambda: it.is_ready(1))
         it.add_pod(1)
         it.until_reaches(1, 2)
@@ -65,6 +70,11 @@ def beside_kernel(
 def packets_received(it: Lab) -> int:
     count: int = it.status(1)["counters"]["rx"]["packets"]
     return count
+
+
+def from_kernel(it: Lab, tap: Tap) -> list[Datagram]:
+    peers = (it.rig.address(2), it.rig.address6(2))
+    return [d for d in tap.datagrams(VXLAN_PORT) if d.source in peers]
 
 
 def is_unfinished(datagram: Datagram) -> bool:
@@ -86,8 +96,7 @@ def test_all_of_it_both_ways(tmp_path: Path, tx: str) -> None:
             before = packets_received(it)
             with tap_on(it, 1) as tap:
                 assert send_file(it, 2, 1, DATA, version) == DATA
-                peers = (it.rig.address(2), it.rig.address6(2))
-                seen = [d for d in tap.datagrams(VXLAN_PORT) if d.source in peers]
+                seen = from_kernel(it, tap)
             until(lambda b=before, s=seen: packets_received(it) >= b + len(s))  # type: ignore[misc]
             received = packets_received(it) - before
             longest = max(len(datagram.payload) for datagram in seen)
@@ -101,6 +110,28 @@ def test_all_of_it_both_ways(tmp_path: Path, tx: str) -> None:
                 # The end of the connection may come after the tap's last look.
                 assert received < len(seen) + 10
                 assert unfinished == 0
+        check_none_dropped(it, 1)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--offload=none"],
+        ["--offload=tso,uso", "--driver=loop"],
+        ["--offload=gso,gro", "--driver=threads", "--queues=2"],
+        ["--datapath=python", "--driver=loop"],
+    ],
+    ids=" ".join,
+)
+def test_superpackets_come_unasked(tmp_path: Path, flags: list[str]) -> None:
+    """The kernel does not ask what our sockets and our TUN can do."""
+    with beside_kernel(tmp_path, ours=flags) as (it, _), tap_on(it, 1) as tap:
+        check_some(it, 1, 2)
+        for version in BOTH:
+            check_segmented_udp(it, 2, 1, 100, 1000, version=version)
+        seen = from_kernel(it, tap)
+        longest = max(len(datagram.payload) for datagram in seen)
+        assert longest > 10 * WIRE_MTU
         check_none_dropped(it, 1)
 
 
@@ -189,7 +220,7 @@ def send_from(it: Lab, port: int, version: int) -> None:
 
 def test_zero_outer_checksums_are_accepted_over_ipv4(tmp_path: Path) -> None:
     """W2; and another port and VNI, in a cluster without IPv6."""
-    backend = {"Port": 4789, "VNI": 4096}
+    backend: dict[str, Any] = {"Port": 4789, "VNI": 4096}
     with (
         beside_kernel(tmp_path, "noudpcsum", dual=False, **backend) as (it, _),
         tap_on(it, 1) as tap,
