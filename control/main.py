@@ -205,13 +205,20 @@ def _net_config(argv: Sequence[str]) -> int:
     if wanted.json is not None:
         piped = wanted.json == "-"
         text = sys.stdin.buffer.read() if piped else os.fsencode(wanted.json)
-        NetworkConfig.parse(text)
+        _check_net_config(text)
         asyncio.run(_write_net_config(store.path, text))
     elif store.path.exists():  # opening it would make it
         print(asyncio.run(_read_net_config(store.path)).decode(errors="replace"))
     else:
         raise StoreError(f"there is no store at {store.path}")
     return 0
+
+
+def _check_net_config(text: bytes) -> None:
+    """Raises NetworkConfigError, also for what no node of ours would take."""
+    from flannelette.control import backends
+
+    backends.from_config(NetworkConfig.parse(text))
 
 
 async def _read_net_config(path: Path) -> bytes:

@@ -406,7 +406,14 @@ def test_a_network_config_may_come_from_stdin(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"Network": "10.5.0.0/30"}', "\udcff"], ids=ascii
+    "text",
+    [
+        *("", "{", "[]", "{}", "\udcff"),
+        '{"Network": "10.5.0.0/30"}',
+        '{"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard"}}',
+        '{"Network": "10.5.0.0/16", "Backend": {"Type": "vxlan", "VNI": 16777216}}',
+    ],
+    ids=ascii,
 )
 def test_a_wrong_network_config_is_not_written(
     tmp_path: Path, capsys: Capture, text: str
