@@ -28,6 +28,7 @@ class Flanneld(Program):
         self.log_file = directory / "log"
         self.subnet_file = directory / "subnet.env"
         self._rig = rig
+        self._file_before = self._written()
         command = [
             str(BINARY),
             f"--etcd-endpoints=http://{rig.address(1)}:2379",
@@ -41,7 +42,15 @@ class Flanneld(Program):
     def is_ready(self) -> bool:
         """Has it written its subnet file? Raises RigError if it has died."""
         self.check()
-        return self.subnet is not None
+        return self._written() not in (None, self._file_before)
+
+    def _written(self) -> tuple[int, int] | None:
+        """What tells a subnet file from one that was there before; None: none is."""
+        try:
+            found = self.subnet_file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     @property
     def subnet(self) -> str | None:
