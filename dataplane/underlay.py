@@ -113,6 +113,8 @@ def _senders(
         nothing = ctypes.create_string_buffer(_RETURN_0)
         program = struct.pack("@HP", 1, ctypes.addressof(nothing))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        if address.version == 4:  # as kernels send VXLAN: may be fragmented (W1)
+            sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
     return tuple(sockets)
 
 
@@ -162,6 +164,7 @@ def sends_bursts(sock: socket.socket) -> bool:
 
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0
 _SO_ATTACH_FILTER = 26
 _RETURN_0 = struct.pack("@HBBI", 0x06, 0, 0, 0)
 """A filter (linux/filter.h) that keeps 0 bytes: BPF_RET | BPF_K."""

@@ -130,6 +130,14 @@ def test_what_is_sent_to_a_sender_is_discarded() -> None:
         assert drain(receiver) == [b"to us"]
 
 
+def test_vxlan_may_be_fragmented_on_its_way_w1() -> None:
+    """DF is clear, as kernels send it; of the udp backend it is set, as flanneld's."""
+    with closing(open_underlay(LOOPBACK, 0, flows=2)) as underlay:
+        option = socket.IPPROTO_IP, 10  # IP_MTU_DISCOVER; 0: dont, 1: want
+        assert [sock.getsockopt(*option) for sock in underlay.flows] == [0, 0]
+        assert [sock.getsockopt(*option) for sock in underlay.rx] == [1]
+
+
 def test_an_ipv6_address_is_named_in_brackets() -> None:
     with pytest.raises(OSError, match="assign") as caught:
         open_underlay(LOOPBACK, 0, 1, IPv6Address("2001:db8::1"))

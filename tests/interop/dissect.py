@@ -39,7 +39,7 @@ def check(frame: bytes, tunnel: Tunnel) -> Packet:
         assert (ip.version, ip.tc, ip.hlim, ip.nh) == (6, 0, 64, 17)
     else:
         assert (ip.version, ip.ihl, ip.tos, ip.ttl, ip.proto) == (4, 5, 0, 64, 17)
-        assert (ip.frag, int(ip.flags) & 1) == (0, 0), "a fragment"
+        assert (ip.frag, int(ip.flags)) == (0, 0), "a fragment, or DF"
     udp = ip.payload
     assert isinstance(udp, UDP)
     assert udp.dport == tunnel.port
