@@ -81,6 +81,8 @@ class UserCarrier:
         self._tun: TunDevice | None = None
         """While it is not the forwarder's."""
         self._pump_ended = False
+        self._said = False
+        """That flows may change their queue."""
         self._direct: DirectRoutes | None = None
         if isinstance(plan.backend, VxlanBackend):
             wanted = plan.backend.direct_routing
@@ -109,9 +111,10 @@ class UserCarrier:
     def open_tun(self) -> None:
         """Raises OSError."""
         self._tun = tun = self.forwarder.open_tun()
-        if tun.unsteered is not None:
+        if tun.unsteered is not None and not self._said:
             why = one_line(tun.unsteered)
             log.warning("flows may change their queue: error=%s", why)
+            self._said = True
 
     async def start(self, lease: Lease) -> None:
         self._lease = lease
