@@ -160,6 +160,7 @@ def test_every_field_of_what_we_send_is_right(
         switch_tx_off(it)
         kinds = set()
         for version in BOTH:
+            it.until_reaches(1, 2, version=version)
             with tap_on(it, 1) as tap:
                 it.reach(1, 2, count=3, version=version)
                 it.reach(2, 1, count=3, version=version)
