@@ -117,12 +117,19 @@ class VxlanCarrier(KernelCarrier):
 
     async def _program(self, lease: Lease) -> list[str]:
         await self._direct.find(self.routes)
+        # First: while a subnet is routed elsewhere the kernel refuses its IPv6 route.
+        direct = await self._direct.reconcile()
         states = self._states(lease)
-        steps = []
+        steps: list[str] = []
+        errors: list[OSError] = []
         for state in states:
-            steps += await self._netlink.reconcile_vxlan(state)
-        repairs = self._repairs(states, steps)
-        return [*repairs, *await self._direct.reconcile()]
+            try:
+                steps += await self._netlink.reconcile_vxlan(state)
+            except OSError as error:  # does not stop the other IP version
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return [*self._repairs(states, steps), *direct]
 
     def _states(self, lease: Lease) -> list[VxlanState]:
         """The device of each IP version (V5, V8, V10)."""

@@ -26,6 +26,8 @@ from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.plan import Plan
 from flannelette.tun.link import Netlink
 from flannelette.tun.vxlan import VxlanPeer, VxlanState
+from tests.helpers.freshnet import in_fresh_net, ip, shown
+from tests.helpers.ns import needs_namespaces
 
 MY_DATA = '{"VNI":7,"VtepMAC":"02:00:00:00:00:01"}'
 DATA = '{"VNI":7,"VtepMAC":"02:00:00:00:00:02"}'
@@ -49,6 +51,7 @@ class Kernel:
         self.near: set[Any] = set()
         self.asked = 0
         self.fault: OSError | None = None
+        self.spared: set[str] = set()
 
     async def interfaces(self) -> list[Named]:
         return self.there
@@ -58,7 +61,7 @@ class Kernel:
         return 2 if address in self.near else None
 
     async def reconcile_vxlan(self, state: VxlanState) -> list[str]:
-        if self.fault:
+        if self.fault and state.name not in self.spared:
             raise self.fault
         self.states.append(state)
         return self.steps
@@ -81,12 +84,14 @@ def lease(kind: str, public: IPv4Address, six: IPv6Address, data: str) -> Lease:
     )
 
 
-def make(kernel: Kernel, kind: str, members: str = "") -> tuple[KernelCarrier, Plan]:
+def make(
+    kernel: Kernel | Netlink, kind: str, members: str = "", index: int = 2
+) -> tuple[KernelCarrier, Plan]:
     network = NetworkConfig.parse(
         '{"Network": "10.5.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:5::/48",'
         f'"Backend": {{"Type": "{kind}"{members}}}}}'
     )
-    external = External("eth0", 2, 1500, ME, ME, ME6, ME6)
+    external = External("eth0", index, 1500, ME, ME, ME6, ME6)
     plan = Plan(external, network, backends.from_config(network))
     carrier = open_carrier(parse([], {}), plan, cast(Netlink, kernel))
     assert isinstance(carrier, KernelCarrier)
@@ -155,6 +160,51 @@ async def test_a_device_that_cannot_be_made_ends_the_start() -> None:
     carrier, _ = make(kernel, "vxlan", VXLAN)
     with pytest.raises(OSError, match="no such driver"):
         await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+
+
+async def test_the_device_of_one_ip_version_does_not_stop_the_other() -> None:
+    """As with one that has no room for its MTU, or a peer it cannot be told of."""
+    kernel = Kernel()
+    kernel.there = [Named("flannel.7")]
+    carrier, _ = make(kernel, "vxlan", VXLAN)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], {})
+    kernel.fault, kernel.spared = OSError(errno.EINVAL, "no room"), {"flannel-v6.7"}
+    with pytest.raises(OSError, match="no room"):
+        await carrier.reconcile()
+    assert [state.name for state in kernel.states] == ["flannel-v6.7"]
+
+
+@needs_namespaces
+def test_a_peer_that_is_direct_no_more_is_a_vxlan_peer() -> None:
+    """On the real kernel, which refuses an IPv6 route to a gateway that is routed
+    elsewhere: as after a restart without DirectRouting."""
+
+    index = 7  # namespaces may be born with some
+
+    async def body() -> None:
+        ip(
+            f"link add name eth0 index {index} type veth peer name wire0",
+            "link set eth0 up",
+            "link set wire0 up",
+            f"address add {ME}/24 dev eth0",
+            f"address add {ME6}/64 dev eth0 nodad",
+        )
+        netlink = Netlink()
+        try:
+            for members, device in ((DIRECT, "eth0"), (VXLAN, "flannel{}.7")):
+                carrier, plan = make(netlink, "vxlan", members, index)
+                await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+                peer = lease("vxlan", PEER, PEER6, DATA)
+                carrier.apply([], plan.backend.routes(peer))
+                await carrier.reconcile()
+                for version, subnet in (("", SUBNET), ("-v6", SUBNET6)):
+                    routes = shown(f"-{subnet.version} route show {subnet}")
+                    assert [it["dev"] for it in routes] == [device.format(version)]
+        finally:
+            await netlink.close()
+
+    in_fresh_net(body)
 
 
 async def test_direct_peers_are_no_vxlan_peers() -> None:
