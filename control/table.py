@@ -3,7 +3,8 @@
 It remembers what was told, so that a Snapshot yields only differences, in what a lease
 means too (flanneld compares subnets alone and misses it: E31), and our own lease never
 becomes a route (E27, E30). Nor does a lease that could only do harm: one outside the
-network takes what other leases hold, or nobody does; one with our public IP would send
+network takes what other leases hold, or nobody does; one on a part of our subnet takes
+our own pods' addresses, being the longer prefix; one with our public IP would send
 packets to ourselves, and round in circles.
 
 A lease is its key: an IPv4 subnet, in dual stack with an IPv6 one. Nothing keeps two
@@ -116,11 +117,11 @@ class LeaseTable:
         if six is not None and lease.subnet6 is not None:
             if not lease.subnet6.subnet_of(six):
                 return "outside the network"
-            if lease.subnet6 == own.subnet6:
+            if own.subnet6 is not None and lease.subnet6.subnet_of(own.subnet6):
                 return "our own subnet"
             if _same(lease.attrs.public_ipv6, own.attrs.public_ipv6):
                 return "our own public IP"
-        if lease.subnet == own.subnet:
+        if lease.subnet.subnet_of(own.subnet):
             return "our own subnet"
         if lease.attrs.public_ip == own.attrs.public_ip:
             return "our own public IP"

@@ -253,6 +253,18 @@ def test_whoever_shares_a_subnet_with_us_is_ignored() -> None:
     assert told(Added(Lease(OWN, vtep(1), OWN6)), table=dual_table()) == []
 
 
+def test_a_part_of_our_subnet_is_ours() -> None:
+    """The kernel would send our own pods' packets there: it is the longer prefix."""
+    part, part6 = [*OWN.subnets()][1], [*OWN6.subnets()][1]
+    for subnet, six in ((part, None), (part, SIX), (A, part6)):
+        lease = Lease(subnet, vtep(1), six)
+        assert told(Added(lease), table=dual_table()) == [
+            Ignored(lease.subnets, "our own subnet")
+        ]
+    whole = OWN.supernet()
+    assert told(Added(Lease(whole, attrs(1)))) == [to(whole, 1)], "ours go first"
+
+
 def test_an_ipv6_subnet_outside_the_network_and_our_ipv6_address() -> None:
     outside = IPv6Network("fd00:6::/64")
     assert told(Added(Lease(A, vtep(1), outside)), table=dual_table()) == [
