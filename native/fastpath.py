@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flannelette.native._fastpath import ffi, lib
 from flannelette.native.api import (
+    MAX_FLOWS,
     Burst,
     Counters,
     Direction,
@@ -179,8 +180,9 @@ def _config(config: PathConfig) -> dict[str, Any]:
         "tun_fd": config.tun_fd,
         "udp_fd": config.udp_fd,
         "udp6_fd": config.udp6_fd,
-        "flow_fds": config.flow_fds,
-        "flow6_fds": config.flow6_fds,
+        # Of too many, C refuses the number.
+        "flow_fds": config.flow_fds[:MAX_FLOWS],
+        "flow6_fds": config.flow6_fds[:MAX_FLOWS],
         "flows": len(config.flow_fds),
         "flows6": len(config.flow6_fds),
         "stop_fd": config.stop_fd,

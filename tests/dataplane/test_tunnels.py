@@ -269,6 +269,8 @@ def test_no_route(wrong: Route) -> None:
         {"vxlan": OWN, "mtu": 65507 - HEADER + 1},
         {"vxlan": OWN, "mtu6": 65507 - HEADER + 1},
         {"mtu6": 65508},
+        {"flow_fds": (-1,) * 17},
+        {"flow6_fds": (-1,) * 17},
     ],
 )
 def test_a_setting_out_of_range_is_refused(wrong: dict[str, Any]) -> None:
