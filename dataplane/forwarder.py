@@ -1,15 +1,17 @@
 """The dataplane as control sees it: sockets that stay, a TUN that may be replaced.
 
-A queue is one of the TUN's, one socket, and a path of their own between the two, with
-its pumps and counters; queues share nothing, so that cores need not wait for each
-other. What keeps the packets of a flow in order is that all of them take one queue:
+A queue is one of the TUN's, one socket for each IP version, and a path of their own
+between them, with its pumps and counters; queues share nothing but the sockets that
+send VXLAN, so that cores need not wait for each other. What keeps the packets of a flow
+in order is that all of them take one queue:
 
 tx: the TUN chooses it by the packet's own bytes (tun/steering.py).
 rx: the kernel chooses it by addresses and ports of the datagram. All that a peer sends
-    has the same, so a queue has all of some peers. To choose by the inner packet would
-    spread one peer's flows over the cores, but a GRO burst has packets of many flows
-    and arrives in one piece: sent to the queue of its first packet, it would let the
-    others overtake what waits in theirs.
+    has the same, with VXLAN all of a flow: a queue has all of some peers, or of some of
+    their flows. To choose by the inner packet would spread one peer's flows over the
+    cores, but a GRO burst has packets of many flows and arrives in one piece: sent to
+    the queue of its first packet, it would let the others overtake what waits in
+    theirs.
 
 The queue of a flow on tx and the one on rx need not be the same.
 """
