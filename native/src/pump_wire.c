@@ -107,8 +107,9 @@ static bool retry(struct fp *fp, struct pump *pump, int fd, uint32_t at)
     if (errno == EINTR) return true;
     if (is_full(errno) && wait_writable(pump, fd)) return true;
     if (packets > 1 && (errno == EIO || errno == EINVAL || errno == EMSGSIZE)) {
-        /* EMSGSIZE: the way to this peer has become narrow, not the kernel. */
-        if (errno != EMSGSIZE) give_up(fp, FP_GSO);
+        /* EMSGSIZE, before Linux 6.14 EINVAL: the way to this peer has become narrow, not
+         * the kernel. */
+        if (errno == EIO) give_up(fp, FP_GSO);
         send_apart(fp, pump, fd, at);
     } else {
         count(&pump->counters.drops[FP_SEND_FAILED], packets);
