@@ -122,7 +122,7 @@ class Agent:
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
             external = await self._choose_interface(netlink)
-            store = self._store = open_store(config, external.public_ip)
+            store = self._store = open_store(config)
             stack.push_async_callback(store.close)
             if isinstance(store, Reloadable):
                 stack.enter_context(_signal_handler(signal.SIGHUP, store.reload))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-
 from flannelette.control.config import Config, Local, Static
 from flannelette.control.store import Store
 
 
-def open_store(config: Config, public_ip: IPv4Address) -> Store:
-    """The store of the settings, not yet connected. `public_ip` is this node's.
+def open_store(config: Config) -> Store:
+    """The store of the settings, not yet connected.
 
     Raises ConfigError for a file it cannot use. Only the store in use is imported:
     grpc alone costs 20 MiB."""
