@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from flannelette.control.backend import Subnet
+from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink
 
@@ -21,21 +22,21 @@ class DirectRoutes:
     """Keeps a kernel route to each subnet whose peer is on the segment of the external
     interface, and to no other."""
 
-    def __init__(self, netlink: Netlink, index: int, wanted: bool) -> None:
-        """`index` is the external interface's. Not `wanted`, there is none, nor one
-        that was left from when they were."""
+    def __init__(self, netlink: Netlink, plan: Plan, wanted: bool) -> None:
+        """Not `wanted`, there is none, nor one that was left from when they were."""
         self.subnets: Gateways = {}
         """Those reached directly, and their gateways."""
         self._netlink = netlink
-        self._index = index
-        self._wanted = wanted
+        self._index = plan.external.index
+        self._overlay = plan.network.networks
+        self.wanted = wanted
         self._known: dict[IPv4Address | IPv6Address, bool] = {}
         self._forget_at = 0.0
         self._told: Gateways | None = None
 
     async def find(self, routes: Sequence[Route]) -> None:
         """See which of the routes are direct. Raises OSError."""
-        if not self._wanted:
+        if not self.wanted:
             return
         if time.monotonic() >= self._forget_at:
             self._known.clear()
@@ -53,9 +54,11 @@ class DirectRoutes:
         """Bring the kernel's routes to what find() found; names each repair.
 
         Raises OSError."""
-        if self._told is not None and not self._wanted:
+        if self._told is not None and not self.wanted:
             return []
-        steps = await self._netlink.reconcile_peer_routes(self.subnets, self._index)
+        steps = await self._netlink.reconcile_peer_routes(
+            self.subnets, self._index, self._overlay
+        )
         if self.subnets != self._told:  # they are new, and were not repaired
             self._told = self.subnets
             return []

@@ -95,8 +95,10 @@ class HostGwCarrier(KernelCarrier):
 
     async def _program(self, lease: Lease) -> list[str]:
         gateways = {subnet: route.peer for subnet, route in self._routes.items()}
-        index = self._plan.external.index
-        steps = await self._netlink.reconcile_peer_routes(gateways, index)
+        plan = self._plan
+        steps = await self._netlink.reconcile_peer_routes(
+            gateways, plan.external.index, plan.network.networks
+        )
         return self._repairs(gateways, steps)
 
 
@@ -107,9 +109,7 @@ class VxlanCarrier(KernelCarrier):
         super().__init__(plan, netlink)
         self.device = backend.device
         self._backend = backend
-        self._direct = DirectRoutes(
-            netlink, plan.external.index, backend.direct_routing
-        )
+        self._direct = DirectRoutes(netlink, plan, backend.direct_routing)
 
     @property
     def direct(self) -> Collection[Subnet]:

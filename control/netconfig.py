@@ -68,6 +68,12 @@ class NetworkConfig:
     subnet6_min: IPv6Address | None = None
     subnet6_max: IPv6Address | None = None
 
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The overlay of each IP version that there is."""
+        six = () if self.network6 is None else (self.network6,)
+        return (self.network, *six)
+
     def contains(self, subnet: IPv4Network, subnet6: IPv6Network | None = None) -> bool:
         """Could this network have leased these subnets? (E14: min, max and length.)
 

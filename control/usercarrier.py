@@ -83,10 +83,10 @@ class UserCarrier:
         self._pump_ended = False
         self._said = False
         """That flows may change their queue."""
-        self._direct: DirectRoutes | None = None
-        if isinstance(plan.backend, VxlanBackend):
-            wanted = plan.backend.direct_routing
-            self._direct = DirectRoutes(netlink, plan.external.index, wanted)
+        backend = plan.backend
+        wanted = isinstance(backend, VxlanBackend) and backend.direct_routing
+        # Also with udp: routes that host-gw has left would go before ours.
+        self._direct = DirectRoutes(netlink, plan, wanted)
         self._heard = False
         """Has the store told who the peers are?"""
 
@@ -96,7 +96,7 @@ class UserCarrier:
 
     @property
     def direct(self) -> Collection[Subnet]:
-        return self._direct.subnets if self._direct else ()
+        return self._direct.subnets
 
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
         # One call for all: a node that joins learns of every peer at once.
@@ -104,9 +104,9 @@ class UserCarrier:
             self.forwarder.del_routes(gone)
         if added:
             self.forwarder.set_routes(added.values())
-        self._heard = True
-        if self._direct is not None:
+        if self._direct.wanted or not self._heard:
             self.due.set()
+        self._heard = True
 
     def open_tun(self) -> None:
         """Raises OSError."""
@@ -171,7 +171,7 @@ class UserCarrier:
 
     async def reconcile(self) -> list[str]:
         repairs = await self._repair()
-        if self._direct is not None and self._heard:
+        if self._heard:
             await self._direct.find(self.routes)
             repairs += await self._direct.reconcile()
         return repairs

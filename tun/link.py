@@ -7,7 +7,7 @@ repairs, and costs three small dumps when there is nothing to do.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
@@ -105,11 +105,14 @@ class Netlink:
         the device (EINVAL) while its subnet is routed elsewhere."""
         return await self._worker.call(reconcile_vxlan, desired)
 
-    async def reconcile_peer_routes(self, desired: Gateways, index: int) -> list[str]:
+    async def reconcile_peer_routes(
+        self, desired: Gateways, index: int, overlay: Collection[Network]
+    ) -> list[str]:
         """Route each subnet to its gateway through the interface of that index, and
-        remove what earlier calls added and is desired no more, also before a restart;
-        names each repair, [] if none was due."""
-        return await self._worker.call(reconcile_peer_routes, desired, index)
+        remove what earlier calls added for subnets of the overlay's networks and is
+        desired no more, also before a restart; names each repair, [] if none was
+        due."""
+        return await self._worker.call(reconcile_peer_routes, desired, index, overlay)
 
     async def on_link(self, address: Address) -> int | None:
         """The index of the interface that the address is reached through without a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -109,10 +109,13 @@ def _owners(ip: Any, network: Network) -> str:
 # ---- peers' routes -------------------------------------------------------------------
 
 
-def reconcile_peer_routes(ip: Any, desired: Gateways, index: int) -> list[str]:
+def reconcile_peer_routes(
+    ip: Any, desired: Gateways, index: int, overlay: Collection[Network]
+) -> list[str]:
     """Route each subnet to its gateway through the interface of that index; an equal
     route of somebody else's will do, another one gives way (7.1). Then remove routes
-    with our mark that are desired no more.
+    with our mark that are desired no more, of subnets of our overlay's networks: what
+    lies elsewhere is another daemon's.
 
     One that fails does not stop the others. Raises the first OSError at the end."""
     with doing("listing the peers' routes"):
@@ -120,10 +123,21 @@ def reconcile_peer_routes(ip: Any, desired: Gateways, index: int) -> list[str]:
         ours = _dump_routes(ip, proto=RTPROT_PEER)
     attempts = Attempts()
     repairs = set_routes(ip, attempts, there, desired, index, proto=RTPROT_PEER)
-    stale = [route for route in ours if (key := key_of(route)) and key not in desired]
+    stale = [
+        route
+        for route in ours
+        if (key := key_of(route)) and key not in desired and _is_of(key, overlay)
+    ]
     repairs += remove_routes(ip, attempts, stale)
     attempts.end()
     return repairs
+
+
+def _is_of(subnet: Network, networks: Collection[Network]) -> bool:
+    return any(
+        subnet.version == network.version and subnet.subnet_of(network)  # type: ignore[arg-type]  # mypy does not see that they are of one version
+        for network in networks
+    )
 
 
 def _dump_routes(ip: Any, **criteria: Any) -> list[Any]:

@@ -36,6 +36,9 @@ PEER, PEER6 = IPv4Address("192.0.2.2"), IPv6Address("2001:db8::2")
 SUBNET, SUBNET6 = IPv4Network("10.5.2.0/24"), IPv6Network("fd00:5:0:2::/64")
 
 
+OVERLAY = IPv4Network("10.5.0.0/16"), IPv6Network("fd00:5::/48")
+
+
 class Named(NamedTuple):
     name: str
 
@@ -67,9 +70,10 @@ class Kernel:
         return self.steps
 
     async def reconcile_peer_routes(
-        self, desired: Mapping[Any, Any], index: int
+        self, desired: Mapping[Any, Any], index: int, overlay: object
     ) -> list[str]:
         assert index == 2
+        assert overlay == OVERLAY
         self.gateways.append(dict(desired))
         return self.steps
 

@@ -40,6 +40,9 @@ class Links:
             raise OSError(fault, "refused")
         return []
 
+    async def reconcile_peer_routes(self, *_: object) -> list[str]:
+        return []
+
 
 class Pumps:
     """A forwarder whose first starts fail."""

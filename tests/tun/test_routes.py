@@ -28,6 +28,7 @@ WIRE = (
 )
 B, C = IPv4Network("10.5.2.0/24"), IPv4Network("10.5.3.0/24")
 B6, C6 = IPv6Network("fd00:5:0:2::/64"), IPv6Network("fd00:5:0:3::/64")
+OVERLAY = IPv4Network("10.5.0.0/16"), IPv6Network("fd00:5::/32")
 DESIRED: dict[Network, Address] = {
     B: ip_address("192.0.2.2"),
     C: ip_address("192.0.2.3"),
@@ -76,13 +77,13 @@ def assert_as_desired(desired: dict[Network, Address]) -> None:
 
 def test_peers_routes_are_set_with_our_mark_7_1() -> None:
     async def body(netlink: Netlink) -> None:
-        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         assert repairs == told(*DESIRED)
         assert_as_desired(DESIRED)
         for route in routes():
             assert (route["protocol"], route["scope"]) == ("70", "global")
             assert "onlink" not in route["flags"]  # a gateway off the link is refused
-        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL) == []
+        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY) == []
 
     with_netlink(body)
 
@@ -102,22 +103,22 @@ def test_peers_routes_are_set_with_our_mark_7_1() -> None:
 )
 def test_drift_is_repaired_and_named_7_1(drift: str, missing: Network) -> None:
     async def body(netlink: Netlink) -> None:
-        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         ip(drift)
-        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         assert repairs == told(missing)
         assert_as_desired(DESIRED)
-        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL) == []
+        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY) == []
 
     with_netlink(body)
 
 
 def test_routes_come_back_with_the_link() -> None:
     async def body(netlink: Netlink) -> None:
-        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         ip("link set eth0 down", "link set eth0 up")
         ip("address replace 2001:db8::1/64 dev eth0 nodad")
-        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         assert repairs == told(*DESIRED)
         assert_as_desired(DESIRED)
 
@@ -126,13 +127,17 @@ def test_routes_come_back_with_the_link() -> None:
 
 def test_peers_that_leave_are_forgotten_even_after_a_restart() -> None:
     async def body(netlink: Netlink) -> None:
-        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         left: dict[Network, Address] = {C: DESIRED[C], C6: DESIRED[C6]}
-        assert await netlink.reconcile_peer_routes(left, EXTERNAL) == forgotten(B, B6)
+        assert await netlink.reconcile_peer_routes(
+            left, EXTERNAL, OVERLAY
+        ) == forgotten(B, B6)
         assert_as_desired(left)
         fresh = Netlink()
         try:
-            assert await fresh.reconcile_peer_routes({}, EXTERNAL) == forgotten(C, C6)
+            assert await fresh.reconcile_peer_routes(
+                {}, EXTERNAL, OVERLAY
+            ) == forgotten(C, C6)
         finally:
             await fresh.close()
         assert_as_desired({})
@@ -142,7 +147,7 @@ def test_peers_that_leave_are_forgotten_even_after_a_restart() -> None:
 
 def test_another_external_interface_takes_the_routes_along() -> None:
     async def body(netlink: Netlink) -> None:
-        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         ip(
             "link add name new0 index 9 type veth peer name other0",
             "link set new0 up",
@@ -151,7 +156,7 @@ def test_another_external_interface_takes_the_routes_along() -> None:
             "address add 192.0.2.1/24 dev new0",
         )
         left: dict[Network, Address] = {B: DESIRED[B]}
-        await netlink.reconcile_peer_routes(left, 9)
+        await netlink.reconcile_peer_routes(left, 9, OVERLAY)
         (route,) = routes()
         assert (route["dst"], route["dev"]) == (str(B), "new0")
 
@@ -164,10 +169,12 @@ def test_an_equal_route_of_somebody_elses_is_kept_7_1() -> None:
             "route add 10.5.2.0/24 via 192.0.2.2 proto static",
             "route add fd00:5:0:2::/64 via 2001:db8::2 proto static",
         )
-        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
+        repairs = await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
         assert repairs == told(C, C6)
         assert_as_desired(DESIRED)
-        assert await netlink.reconcile_peer_routes({}, EXTERNAL) == forgotten(C, C6)
+        assert await netlink.reconcile_peer_routes({}, EXTERNAL, OVERLAY) == forgotten(
+            C, C6
+        )
         left: dict[Network, Address] = {B: DESIRED[B], B6: DESIRED[B6]}
         assert_as_desired(left)
 
@@ -181,14 +188,17 @@ def test_what_others_have_added_stays() -> None:
         "route add 10.5.2.0/24 via 192.0.2.9 metric 7",
         "route add 10.5.2.0/25 via 192.0.2.9",
         "route add 10.8.0.0/24 via 192.0.2.9 proto 70 table 100",
+        # Of another daemon of ours, which has an overlay of its own.
+        "route add 10.6.2.0/24 via 192.0.2.9 proto 70",
+        "route add fd00:6:0:2::/64 via 2001:db8::9 proto 70",
     )
 
     async def body(netlink: Netlink) -> None:
         ip(*foreign)
         before = shown("route show table all"), shown("-6 route show table all")
-        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL)
-        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL) == []
-        await netlink.reconcile_peer_routes({}, EXTERNAL)
+        await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)
+        assert await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY) == []
+        await netlink.reconcile_peer_routes({}, EXTERNAL, OVERLAY)
         after = shown("route show table all"), shown("-6 route show table all")
         assert before == after
 
@@ -199,7 +209,7 @@ def test_a_peer_off_the_link_does_not_stop_the_others() -> None:
     async def body(netlink: Netlink) -> None:
         astray = DESIRED | {B: ip_address("198.51.100.2")}
         with pytest.raises(OSError, match="unreachable") as caught:
-            await netlink.reconcile_peer_routes(astray, EXTERNAL)
+            await netlink.reconcile_peer_routes(astray, EXTERNAL, OVERLAY)
         assert caught.value.errno == errno.ENETUNREACH
         note = "while routing 10.5.2.0/24 via 198.51.100.2"
         assert caught.value.__notes__ == [note]
