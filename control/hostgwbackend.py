@@ -57,7 +57,16 @@ class HostGwBackend:
         return LeaseAttrs(external.public_ip, public_ipv6, backend_type=self.type)
 
     def objection(self, lease: Lease, own: Lease) -> str | None:
-        return wrong_type(lease.attrs, self.type)
+        attrs = lease.attrs
+        if reason := wrong_type(attrs, self.type):
+            return reason
+        gateways = [attrs.public_ip, attrs.public_ipv6][: 1 + self.ipv6]
+        for gateway in gateways:
+            if gateway is None:
+                continue
+            if gateway.is_unspecified or gateway.is_multicast or gateway.is_loopback:
+                return f"the public IP {gateway} can be no gateway"
+        return None
 
     def routes(self, lease: Lease) -> Routes:
         attrs = lease.attrs

@@ -70,3 +70,17 @@ def test_a_host_gw_peer_is_a_gateway() -> None:
 def test_others_are_no_gateways_l7() -> None:
     lease = Lease(SUBNET, LeaseAttrs(PEER))
     assert HostGwBackend().objection(lease, lease) == "backend udp, not host-gw"
+
+
+@pytest.mark.parametrize("public", ["0.0.0.0", "224.0.0.1", "127.0.0.1"])
+def test_what_is_no_host_is_no_gateway(public: str) -> None:
+    """The kernel takes 0.0.0.0, and makes of it a route without any."""
+    lease = Lease(SUBNET, LeaseAttrs(IPv4Address(public), None, "host-gw"))
+    reason = f"the public IP {public} can be no gateway"
+    assert HostGwBackend().objection(lease, lease) == reason
+
+
+def test_of_ipv6_only_where_it_is_used() -> None:
+    lease = Lease(SUBNET, LeaseAttrs(PEER, IPv6Address("::"), "host-gw"), SUBNET6)
+    assert HostGwBackend().objection(lease, lease) is None
+    assert HostGwBackend(ipv6=True).objection(lease, lease) is not None
