@@ -236,6 +236,9 @@ def test_direct_routing(tmp_path: Path) -> None:
         it.until_reaches(1, 2, version=6)
         with tap_on(it, 2) as tap:
             check_all(it, 1, 2)
+            seen = [frame[26:30] for _, _, frame in tap.frames()]
+            assert it.pods[1].address.packed in seen, "as it left the pod"
+            check_all(it, 1, 2)
             assert list(tap.datagrams(VXLAN_PORT)) == []
 
 
