@@ -11,11 +11,12 @@ import ctypes
 import json
 import os
 import subprocess
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from flannelette.benchmarks.netns import CLONE_NEWNET, tool
+from flannelette.tun.link import Netlink
 
 T = TypeVar("T")
 
@@ -53,3 +54,19 @@ def shown(command: str) -> Any:
         stdout=subprocess.PIPE,
     )
     return json.loads(done.stdout or "[]")
+
+
+def with_netlink(
+    body: Callable[[Netlink], Awaitable[None]], setup: Sequence[str]
+) -> None:
+    """Run the body in a fresh namespace, set up by lines of ip(8)."""
+
+    async def run() -> None:
+        ip(*setup)
+        netlink = Netlink()
+        try:
+            await body(netlink)
+        finally:
+            await netlink.close()
+
+    in_fresh_net(run)

@@ -19,7 +19,7 @@ from flannelette.tun.device import CLONE_DEVICE, open_tun
 from flannelette.tun.interfaces import Interface
 from flannelette.tun.link import LinkState, Netlink
 from flannelette.tun.netlink import Worker, dump
-from tests.helpers import uvloops
+from tests.helpers import freshnet, uvloops
 from tests.helpers.freshnet import in_fresh_net, ip, shown
 from tests.helpers.ns import needs_namespaces, until
 
@@ -39,17 +39,7 @@ FRESH = (
 def with_netlink(
     body: Callable[[Netlink], Awaitable[None]], setup: Sequence[str] = FRESH
 ) -> None:
-    """Run the body in a fresh namespace, set up by lines of ip(8)."""
-
-    async def run() -> None:
-        ip(*setup)
-        netlink = Netlink()
-        try:
-            await body(netlink)
-        finally:
-            await netlink.close()
-
-    in_fresh_net(run)
+    freshnet.with_netlink(body, setup)
 
 
 # ---- what there is -------------------------------------------------------------------

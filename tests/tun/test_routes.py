@@ -11,7 +11,8 @@ import pytest
 
 from flannelette.tun.link import Netlink
 from flannelette.tun.repairs import Address, Network
-from tests.helpers.freshnet import in_fresh_net, ip, shown
+from tests.helpers import freshnet
+from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
 
 pytestmark = needs_namespaces
@@ -38,15 +39,7 @@ DESIRED: dict[Network, Address] = {
 
 
 def with_netlink(body: Callable[[Netlink], Awaitable[None]]) -> None:
-    async def run() -> None:
-        ip(*WIRE)
-        netlink = Netlink()
-        try:
-            await body(netlink)
-        finally:
-            await netlink.close()
-
-    in_fresh_net(run)
+    freshnet.with_netlink(body, WIRE)
 
 
 def told(*networks: Network) -> list[str]:

@@ -25,7 +25,8 @@ from flannelette.benchmarks.netns import tool
 from flannelette.tun import vxlan
 from flannelette.tun.link import Netlink
 from flannelette.tun.vxlan import VxlanPeer, VxlanState
-from tests.helpers.freshnet import in_fresh_net, ip, shown
+from tests.helpers import freshnet
+from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
 
 pytestmark = needs_namespaces
@@ -102,15 +103,7 @@ def forgotten(peer: VxlanPeer) -> list[str]:
 
 
 def with_netlink(body: Callable[[Netlink], Awaitable[None]]) -> None:
-    async def run() -> None:
-        ip(*WIRE)
-        netlink = Netlink()
-        try:
-            await body(netlink)
-        finally:
-            await netlink.close()
-
-    in_fresh_net(run)
+    freshnet.with_netlink(body, WIRE)
 
 
 def bridge(*words: str) -> Any:
