@@ -107,19 +107,18 @@ def _queues(
 def _senders(
     undo: ExitStack, address: Address, flows: int
 ) -> tuple[socket.socket, ...]:
-    """Whatever is sent to them is discarded: nobody would read it."""
-    sockets = [undo.enter_context(_bound(address, 0)) for _ in range(flows)]
+    sockets = [undo.enter_context(_bound(address, 0, deaf=True)) for _ in range(flows)]
     for sock in sockets:
-        nothing = ctypes.create_string_buffer(_RETURN_0)
-        program = struct.pack("@HP", 1, ctypes.addressof(nothing))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         if address.version == 4:  # as kernels send VXLAN: may be fragmented (W1)
             sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
     return tuple(sockets)
 
 
-def _bound(address: Address, port: int, joining: bool = False) -> socket.socket:
-    """Raises OSError."""
+def _bound(
+    address: Address, port: int, *, joining: bool = False, deaf: bool = False
+) -> socket.socket:
+    """Whatever is sent to a `deaf` one is discarded: nobody would read it. Raises
+    OSError."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
@@ -133,6 +132,8 @@ def _bound(address: Address, port: int, joining: bool = False) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if joining:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if deaf:
+            _discard_all(sock)
         sock.bind((str(address), port))
     except OSError as error:
         sock.close()
@@ -140,6 +141,12 @@ def _bound(address: Address, port: int, joining: bool = False) -> socket.socket:
         error.add_note(f"binding UDP {where}:{port}")
         raise
     return sock
+
+
+def _discard_all(sock: socket.socket) -> None:
+    nothing = ctypes.create_string_buffer(_RETURN_0)
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def accept_bursts(sock: socket.socket) -> bool:
