@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -115,9 +117,14 @@ def test_subnets_exhausted(rig: Rig, tmp_path: Path) -> None:
 
 
 def test_unsupported_backend(rig: Rig, tmp_path: Path) -> None:
-    store = f"--store=local:{tmp_path / 'store.sqlite'}"
-    config = json.dumps({"Network": "10.5.0.0/16", "Backend": {"Type": "wireguard"}})
-    subprocess.run([*FLANNELETTE, "net-config", store, config], check=True)
+    """In the store by other means than net-config, which would not write it."""
+    path = tmp_path / "store.sqlite"
+    store, config = f"--store=local:{path}", {"Network": "10.5.0.0/16"}
+    command = [*FLANNELETTE, "net-config", store, json.dumps(config)]
+    subprocess.run(command, check=True)
+    unknown = json.dumps(config | {"Backend": {"Type": "wireguard"}})
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE config SET text = ?", (unknown,))
     assert "wireguard" in refused(rig, tmp_path, store, "--iface=eth0")
 
 
