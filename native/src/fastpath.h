@@ -221,7 +221,8 @@ struct pump { /* one direction's own memory */
     uint8_t *buffer; /* tx: frames end to end; rx: slots of slot_size */
     size_t buffer_size, slot_size;
     uint32_t message_count;
-    uint32_t width; /* rx: of the messages, those to receive into next */
+    uint32_t width;    /* rx: of the messages, those to receive into next */
+    uint32_t prepared; /* rx: of the messages, those fit to receive into */
     struct mmsghdr *messages;
     struct iovec *iovecs;
     struct sockaddr_in6 *addresses; /* or IPv4's in the same room */

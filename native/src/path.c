@@ -1,4 +1,4 @@
-/* What happens to a packet, without system calls. The twin is dataplane/purepath.py.
+/* What happens to a packet, without system calls. The twin is dataplane/purecore.py.
  *
  * tx: check the header, find the peer, take a hop, cut a superpacket, wrap. flannel's udp
  * backend has no header of its own, so a wrapped packet lies where it was read or cut;
@@ -11,7 +11,6 @@
  * routes come before the hop, so the quote carries the TTL as it came (U10). */
 #include "fastpath.h"
 
-#include <errno.h>
 #include <string.h>
 
 enum { DONT_FRAGMENT = 0x4000, MAX_UDP_SEGMENTS = 128 };
@@ -195,8 +194,8 @@ struct inner { /* what was found in a datagram */
     struct ip ip;
 };
 
-/* Look behind the headers of a datagram from that peer, at its packet's own. -1 if all
- * are sound, else the fp_drop that says why not. */
+/* Find the packet in a datagram. -1 if what stands before it is sound, else the fp_drop
+ * that says why not. */
 static int open_datagram(const struct unwrapping *it, uint8_t *datagram, uint32_t length,
                          struct inner *inner)
 {
@@ -211,6 +210,7 @@ static int open_datagram(const struct unwrapping *it, uint8_t *datagram, uint32_
     return -1;
 }
 
+/* Check its header, and whether it may come from that peer. -1, or the fp_drop. */
 static int check_packet(const struct unwrapping *it, struct inner *inner,
                         const struct fp_peer *from)
 {
@@ -231,15 +231,28 @@ static int check_packet(const struct unwrapping *it, struct inner *inner,
     return owned ? -1 : FP_WRONG_SOURCE;
 }
 
-static void add_frame(struct unwrapping *it, uint8_t *data, uint32_t length,
-                      struct fp_vnet vnet)
+static void add_frame(struct unwrapping *it, struct fp_frame frame)
 {
-    it->out->frames[it->out->frame_count++] = (struct fp_frame){data, length, vnet};
+    it->out->frames[it->out->frame_count++] = frame;
 }
 
 static struct fp_frame *last_frame(struct fp_output *out)
 {
     return out->frame_count ? &out->frames[out->frame_count - 1] : NULL;
+}
+
+/* A partial checksum: the TUN goes on with it if it has a virtio header to say so. */
+static void leave_or_finish(const struct fp *fp, struct fp_frame *frame,
+                            const struct ip *ip)
+{
+    frame->vnet = (struct fp_vnet){
+        .flags = FP_VNET_NEEDS_CSUM,
+        .checksum_start = (uint16_t)ip->length,
+        .checksum_offset = (uint16_t)l4_checksum_offset(ip),
+    };
+    if (fp->config.offloads & FP_VNET) return;
+    finish_checksum(frame, ip);
+    frame->vnet = (struct fp_vnet){0};
 }
 
 static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length,
@@ -262,16 +275,8 @@ static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length
     if (it->merges && merge_append(&it->run, last, inner.packet, ip, it->merges, partial))
         return;
     struct fp_frame frame = {inner.packet, ip->total, {0}};
-    if (partial) {
-        frame.vnet = (struct fp_vnet){
-            .flags = FP_VNET_NEEDS_CSUM,
-            .checksum_start = (uint16_t)ip->length,
-            .checksum_offset = (uint16_t)l4_checksum_offset(ip),
-        };
-        if (!(it->fp->config.offloads & FP_VNET)) finish_checksum(&frame, ip);
-    }
-    add_frame(it, frame.data, frame.length,
-              it->fp->config.offloads & FP_VNET ? frame.vnet : (struct fp_vnet){0});
+    if (partial) leave_or_finish(it->fp, &frame, ip);
+    add_frame(it, frame);
 }
 
 static uint32_t datagrams_in(const struct fp_burst *burst)
@@ -346,7 +351,7 @@ static bool add_apart(struct unwrapping *it, const struct fp_frame *frame,
     out->arena_used += size;
     for (uint32_t at = 0; at < size; at += full) {
         uint32_t left = size - at;
-        add_frame(it, data + at, left < full ? left : full, (struct fp_vnet){0});
+        add_frame(it, (struct fp_frame){data + at, left < full ? left : full, {0}});
     }
     return true;
 }
@@ -369,7 +374,7 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
     if (reason < 0 && it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP)) {
         store16(frame.data + ip->length + frame.vnet.checksum_offset,
                 (uint16_t)pseudo_sum(frame.data, ip->protocol, ip->total - ip->length));
-        add_frame(it, frame.data, frame.length, frame.vnet);
+        add_frame(it, frame);
         return true;
     }
     if (reason < 0) {

@@ -200,20 +200,24 @@ static uint32_t segment_of(struct msghdr *message, uint32_t length)
     return length;
 }
 
+static void prepare_message(struct pump *pump, uint32_t at)
+{
+    pump->iovecs[at] =
+        (struct iovec){pump->buffer + at * pump->slot_size, pump->slot_size};
+    pump->messages[at] = (struct mmsghdr){.msg_hdr = {
+        .msg_name = &pump->addresses[at],
+        .msg_namelen = sizeof *pump->addresses,
+        .msg_iov = &pump->iovecs[at],
+        .msg_iovlen = 1,
+        .msg_control = pump->controls[at].bytes,
+        .msg_controllen = sizeof pump->controls[at].bytes,
+    }};
+}
+
 int receive_bursts(struct pump *pump, int fd, uint32_t want)
 {
-    for (uint32_t i = 0; i < want; i++) {
-        pump->iovecs[i] =
-            (struct iovec){pump->buffer + i * pump->slot_size, pump->slot_size};
-        pump->messages[i] = (struct mmsghdr){.msg_hdr = {
-            .msg_name = &pump->addresses[i],
-            .msg_namelen = sizeof *pump->addresses,
-            .msg_iov = &pump->iovecs[i],
-            .msg_iovlen = 1,
-            .msg_control = pump->controls[i].bytes,
-            .msg_controllen = sizeof pump->controls[i].bytes,
-        }};
-    }
+    /* Only those that were used are prepared again: a lone datagram costs no more. */
+    for (; pump->prepared < want; pump->prepared++) prepare_message(pump, pump->prepared);
     /* A slot is longer than the MTU: what is cut to fit is still oversize. */
     int got = recvmmsg(fd, pump->messages, want, MSG_DONTWAIT, NULL);
     if (got < 0) return -errno;
@@ -224,6 +228,7 @@ int receive_bursts(struct pump *pump, int fd, uint32_t want)
             segment_of(&pump->messages[i].msg_hdr, length), 0,
             get_address(&pump->addresses[i]),
         };
+        prepare_message(pump, (uint32_t)i);
     }
     return got;
 }
