@@ -184,8 +184,8 @@ class Agent:
                 await asyncio.sleep(CONFIG_RETRY)
             else:
                 self._waiting_for = None
-                both = [network.network, *filter(None, [network.network6])]
-                log.info("network config: network=%s", ", ".join(map(str, both)))
+                networks = ", ".join(map(str, network.networks))
+                log.info("network config: network=%s", networks)
                 return network
 
     async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:

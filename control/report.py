@@ -38,7 +38,7 @@ def document(
         "ready": node is not None,
         "uptime": uptime,
         "node": _node(config, plan, node),
-        "network": plan and _both(plan.network.network, plan.network.network6),
+        "network": plan and ", ".join(map(str, plan.network.networks)),
         "lease": node and _lease(node),
         "store": store and asdict(store.status()),
         "routes": _routes(node.carrier) if node else [],
@@ -88,10 +88,6 @@ def _vxlan(plan: Plan | None, node: Node | None) -> dict[str, Any]:
         return {"vni": None, "mac": None}
     own = node and vtep_mac(node.keeper.lease.attrs.backend_data)
     return {"vni": plan.backend.vni, "mac": own and mac.show(own)}
-
-
-def _both(one: object, six: object | None) -> str:
-    return str(one) if six is None else f"{one}, {six}"
 
 
 def _lease(node: Node) -> dict[str, Any]:
