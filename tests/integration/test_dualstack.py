@@ -11,7 +11,7 @@ from flannelette.control.lease import LeaseAttrs
 from tests.helpers.lab import lab
 from tests.helpers.leases import write_leases
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.overlays import check_overlay
+from tests.helpers.overlays import check_some
 
 pytestmark = needs_namespaces
 
@@ -20,7 +20,7 @@ pytestmark = needs_namespaces
 def test_both_versions_both_ways(tmp_path: Path, datapath: str) -> None:
     with lab(tmp_path, ipv6=True, datapath=datapath) as it:
         it.up()
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         for number in (1, 2):
             assert it.drops(number, "rx") == {}
             peers = [route["peer"] for route in it.status(number)["routes"]]

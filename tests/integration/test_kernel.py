@@ -15,7 +15,7 @@ from flannelette.control.lease import LeaseAttrs
 from tests.helpers.lab import Lab, lab
 from tests.helpers.leases import delete_leases, write_leases
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.overlays import check_overlay
+from tests.helpers.overlays import check_some
 
 pytestmark = needs_namespaces
 KERNEL = {"Type": "vxlan", "Datapath": "kernel"}
@@ -41,7 +41,7 @@ def test_vxlan_in_dual_stack(tmp_path: Path, direct: bool) -> None:
     backend = KERNEL | {"VNI": 7, "Port": 4789, "DirectRouting": direct}
     with lab(tmp_path, ipv6=True, backend=backend) as it:
         it.up()
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         status = it.status(1)
         assert status["node"]["device"] == "flannel.7"
         assert status["counters"] is None
@@ -109,7 +109,7 @@ def test_host_gw_in_dual_stack(tmp_path: Path) -> None:
     """7.1; with a route that was lost, and one that somebody else has set wrong."""
     with lab(tmp_path, ipv6=True, backend=HOST_GW) as it:
         it.up()
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         assert it.status(1)["repairs"] == 0
         lease, host = it.status(2)["lease"], it.rig.host(1)
         it.rig.ip(
@@ -172,5 +172,5 @@ def test_a_kernel_and_a_node_of_ours_are_one_overlay(
         it.add_pods()
         assert it.status(1)["node"]["datapath"] == "native"
         assert it.status(2)["node"]["datapath"] == "kernel"
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         assert it.drops(1, "rx") == {}

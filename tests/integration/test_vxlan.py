@@ -17,7 +17,7 @@ from flannelette.control.lease import LeaseAttrs
 from tests.helpers.lab import Lab, lab
 from tests.helpers.leases import write_leases
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.overlays import check_overlay
+from tests.helpers.overlays import check_some
 
 pytestmark = needs_namespaces
 VXLAN_BACKEND = {"Type": "vxlan"}
@@ -33,7 +33,7 @@ WAYS: list[dict[str, Any]] = [
 def test_dual_stack_both_ways(tmp_path: Path, way: dict[str, Any]) -> None:
     with lab(tmp_path, ipv6=True, backend=VXLAN_BACKEND, **way) as it:
         it.up()
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         for number in (1, 2):
             assert it.drops(number, "rx") == {}
             assert it.status(number)["repairs"] == 0
@@ -64,7 +64,7 @@ def test_vni_port_and_mac_on_the_wire(tmp_path: Path) -> None:
         frame = header[Ether]
         macs = {it.status(n)["node"]["mac"] for n in (1, 2)}
         assert {frame.src, frame.dst} == macs
-        check_overlay(it)
+        check_some(it, 1, 2, (4,))
 
 
 def test_a_restart_keeps_the_mac_and_a_new_one_is_followed(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_restart_keeps_the_mac_and_a_new_one_is_followed(tmp_path: Path) -> No
         restart(it, 2)
         assert it.status(2)["node"]["mac"] != first
         it.until_reaches(1, 2)
-        check_overlay(it)
+        check_some(it, 1, 2, (4,))
 
 
 def restart(it: Lab, number: int) -> None:
@@ -168,7 +168,7 @@ def test_direct_routing(tmp_path: Path) -> None:
         it.up()
         until(lambda: all(r["direct"] for r in it.status(1)["routes"]))
         until(lambda: all(r["direct"] for r in it.status(2)["routes"]))
-        check_overlay(it, (4, 6))
+        check_some(it, 1, 2)
         assert it.status(1)["counters"]["tx"]["packets"] == 0
         host, lease = it.rig.host(1), it.status(2)["lease"]
 

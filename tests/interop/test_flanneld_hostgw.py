@@ -11,7 +11,7 @@ import pytest
 from tests.helpers.gateway import Gateway
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces
-from tests.interop.carried import check_all, check_some
+from tests.helpers.overlays import check_all, check_some
 from tests.interop.flanneld import (
     Flanneld,
     needs_flanneld,

@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.helpers.gateway import Gateway
 from tests.helpers.lab import DEADLINE, lab
 from tests.helpers.ns import needs_namespaces
+from tests.helpers.overlays import check_all, check_some
 from tests.helpers.taps import tap_on
-from tests.interop.carried import check_all, check_some
 from tests.interop.flanneld import needs_flanneld, start_flanneld, start_ours
 
 pytestmark = [needs_namespaces, needs_flanneld]

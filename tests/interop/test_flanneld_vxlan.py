@@ -20,9 +20,7 @@ from tests.helpers.datagrams import pod_sockets
 from tests.helpers.gateway import PREFIX, Gateway
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.taps import tap_on
-from tests.helpers.tcp import send_file
-from tests.interop.carried import (
+from tests.helpers.overlays import (
     DATA,
     check_all,
     check_gigabyte,
@@ -30,6 +28,8 @@ from tests.interop.carried import (
     check_some,
     switch_tx_off,
 )
+from tests.helpers.taps import tap_on
+from tests.helpers.tcp import send_file
 from tests.interop.flanneld import (
     Flanneld,
     needs_flanneld,

@@ -20,10 +20,7 @@ from flannelette.encap import ip, l4
 from tests.helpers.datagrams import check_segmented_udp, check_udp
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.taps import Datagram, Tap, tap_on
-from tests.helpers.tcp import send_file
-from tests.interop import dissect
-from tests.interop.carried import (
+from tests.helpers.overlays import (
     BOTH,
     DATA,
     check_all,
@@ -32,6 +29,9 @@ from tests.interop.carried import (
     check_some,
     switch_tx_off,
 )
+from tests.helpers.taps import Datagram, Tap, tap_on
+from tests.helpers.tcp import send_file
+from tests.interop import dissect
 from tests.interop.handmade import SUBNETS, Handmade, mac_of
 
 pytestmark = needs_namespaces
