@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flannelette.benchmarks.cluster import Program
 from flannelette.benchmarks.rig import Pod, Rig
-from tests.helpers.lab import Lab
+from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import until
 
 BINARY = Path(__file__).parents[2] / "build" / "peers" / "flanneld"
@@ -92,3 +96,25 @@ def start_ours(it: Lab, number: int, *flags: str) -> None:
     """The daemon of a host of the lab, and ready."""
     it.cluster.start_daemon(number, *flags)
     until(lambda: it.is_ready(number))
+
+
+@contextmanager
+def beside_flanneld(
+    directory: Path,
+    hosts: int = 2,
+    *,
+    flags: Sequence[str] = (),
+    pod_mtu: int = 65535,
+    **options: Any,
+) -> Iterator[tuple[Lab, Flanneld]]:
+    """A lab on etcd with ours on host 1, flanneld on host 2, and a pod on each that
+    reach each other. `flags` are ours; flanneld's pod has at the most pod_mtu;
+    `options` are the lab's."""
+    with lab(directory, hosts, store="etcd", **options) as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        start_ours(it, 1, *flags)
+        flanneld = start_flanneld(it, 2)
+        it.add_pod(1)
+        it.pods[2] = flanneld.pod(pod_mtu)
+        it.until_reaches(1, 2)
+        yield it, flanneld

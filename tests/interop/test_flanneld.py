@@ -19,6 +19,7 @@ from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.tcp import send_file
 from tests.interop.flanneld import (
     Flanneld,
+    beside_flanneld,
     needs_flanneld,
     start_flanneld,
     start_ours,
@@ -30,16 +31,8 @@ pytestmark = [needs_namespaces, needs_flanneld]
 @pytest.fixture
 def mixed(tmp_path: Path) -> Iterator[tuple[Lab, Flanneld]]:
     """Ours on host 1, flanneld on host 2; a pod on each."""
-    with lab(tmp_path, store="etcd") as it:
-        it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it, 1)
-        flanneld = start_flanneld(it, 2)
-        until(lambda: it.status(1)["routes"])
-        it.add_pods()
-        assert flanneld.subnet is not None
-        it.pods[2] = it.rig.pod(2, flanneld.subnet, MTU)
-        it.until_reaches(1, 2)
-        yield it, flanneld
+    with beside_flanneld(tmp_path) as both:
+        yield both
 
 
 def test_ping_and_tcp_both_ways(mixed: tuple[Lab, Flanneld]) -> None:

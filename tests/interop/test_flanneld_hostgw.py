@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.gateway import Gateway
-from tests.helpers.lab import DEADLINE, Lab, lab
+from tests.helpers.lab import Lab
 from tests.helpers.ns import needs_namespaces
 from tests.helpers.overlays import check_all, check_some
 from tests.interop.flanneld import (
     Flanneld,
+    beside_flanneld,
     needs_flanneld,
     start_flanneld,
     start_ours,
@@ -26,13 +26,8 @@ pytestmark = [needs_namespaces, needs_flanneld]
 def mixed(tmp_path: Path) -> Iterator[tuple[Lab, Flanneld]]:
     """Ours on host 1, flanneld on host 2; a pod on each."""
     backend = {"Type": "host-gw"}
-    with lab(tmp_path, store="etcd", ipv6=True, backend=backend) as it:
-        it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it, 1)
-        flanneld = start_flanneld(it, 2)
-        it.add_pod(1)
-        it.pods[2] = flanneld.pod()
-        yield it, flanneld
+    with beside_flanneld(tmp_path, ipv6=True, backend=backend) as both:
+        yield both
 
 
 def routes(it: Lab, number: int) -> str:

@@ -7,8 +7,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import pytest
 from flannelette.benchmarks.rig import Rig
 from tests.helpers.datagrams import pod_sockets
 from tests.helpers.gateway import PREFIX, Gateway
-from tests.helpers.lab import DEADLINE, Lab, lab
+from tests.helpers.lab import DEADLINE, Lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.overlays import (
     DATA,
@@ -30,6 +29,7 @@ from tests.helpers.overlays import (
 )
 from tests.helpers.taps import tap_on
 from tests.helpers.tcp import send_file
+from tests.interop import flanneld as peers
 from tests.interop.flanneld import (
     Flanneld,
     needs_flanneld,
@@ -50,25 +50,19 @@ def restart_ours(it: Lab, number: int) -> None:
     start_ours(it, number)
 
 
-@contextmanager
 def beside_flanneld(
     directory: Path,
     dual: bool = True,
     hosts: int = 2,
     pod_mtu: int = MTU6,
     **backend: Any,
-) -> Iterator[tuple[Lab, Flanneld]]:
-    """Ours on host 1, flanneld on host 2; a pod on each. In dual stack flanneld's pod
-    has the MTU that flanneld should have told (V8)."""
+) -> AbstractContextManager[tuple[Lab, Flanneld]]:
+    """With vxlan. In dual stack flanneld's pod has the MTU that flanneld should have
+    told (V8)."""
     config = {"Type": "vxlan", **backend}
-    with lab(directory, hosts, store="etcd", ipv6=dual, backend=config) as it:
-        it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it, 1)
-        flanneld = start_flanneld(it, 2)
-        it.add_pod(1)
-        it.pods[2] = flanneld.pod(pod_mtu)
-        it.until_reaches(1, 2)
-        yield it, flanneld
+    return peers.beside_flanneld(
+        directory, hosts, pod_mtu=pod_mtu, ipv6=dual, backend=config
+    )
 
 
 def mac_of(it: Lab, number: int) -> str:
@@ -134,7 +128,7 @@ def test_leases_and_subnet_env_are_what_flanneld_writes(
         start_ours(it, 1)
         flanneld = start_flanneld(it, 2)
         it.add_pod(1)
-        it.pods[2] = flanneld.pod(MTU6)
+        it.pods[2] = flanneld.pod(MTU6 if dual else 1450)
         check_some(it, 1, 2, (4, 6) if dual else (4,))
 
         lease = it.status(1)["lease"]

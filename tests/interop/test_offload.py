@@ -17,7 +17,7 @@ from tests.helpers.lab import DEADLINE, MTU, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.taps import tap_on
 from tests.helpers.tcp import check_stream, send_file
-from tests.interop.flanneld import needs_flanneld, start_flanneld, start_ours
+from tests.interop.flanneld import beside_flanneld, needs_flanneld, start_ours
 
 pytestmark = needs_namespaces
 
@@ -64,15 +64,8 @@ def send_mixed_sizes(it: Lab, source: int, target: int) -> None:
 @pytest.fixture
 def mixed(tmp_path: Path) -> Iterator[Lab]:
     """Ours as it is by default on host 1, flanneld on host 2, common NICs between."""
-    with lab(tmp_path, store="etcd") as it:
+    with beside_flanneld(tmp_path) as (it, _):
         it.rig.set_wire("nic")
-        it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it, 1)
-        flanneld = start_flanneld(it, 2)
-        until(lambda: it.status(1)["routes"])
-        it.add_pods()
-        it.pods[2] = flanneld.pod()
-        it.until_reaches(1, 2)
         yield it
 
 

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 
-from tests.helpers.lab import DEADLINE, lab
-from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.ns import needs_namespaces
 from tests.helpers.tcp import send_file
-from tests.interop.flanneld import needs_flanneld, start_flanneld, start_ours
+from tests.interop.flanneld import beside_flanneld, needs_flanneld
 
 pytestmark = [needs_namespaces, needs_flanneld]
 
 
 def test_ping_and_tcp_with_flanneld(tmp_path: Path) -> None:
     data = random.Random(8).randbytes(10_000_000)
-    with lab(tmp_path, store="etcd") as it:
-        it.cluster.start_store(time.monotonic() + DEADLINE)
-        start_ours(it, 1, "--queues=2")
-        flanneld = start_flanneld(it, 2)
-        until(lambda: it.status(1)["routes"])
-        it.add_pods()
-        it.pods[2] = flanneld.pod()
-        it.until_reaches(1, 2)
+    with beside_flanneld(tmp_path, flags=["--queues=2"]) as (it, _):
         for source, target in ((1, 2), (2, 1)):
             assert "ttl=60" in it.reach(source, target, count=20)
             assert send_file(it, source, target, data) == data
