@@ -20,6 +20,13 @@ from flannelette.tun.link import Netlink
 
 T = TypeVar("T")
 
+FRESH = (
+    "link add name fl0 type veth peer name peer0",
+    "link set peer0 up",
+    "link set lo up",
+)
+"""Lines of ip(8) that make one device to play with, fl0."""
+
 
 def in_fresh_net(
     body: Callable[[], Coroutine[Any, Any, T]],
@@ -57,7 +64,7 @@ def shown(command: str) -> Any:
 
 
 def with_netlink(
-    body: Callable[[Netlink], Awaitable[None]], setup: Sequence[str]
+    body: Callable[[Netlink], Awaitable[None]], setup: Sequence[str] = FRESH
 ) -> None:
     """Run the body in a fresh namespace, set up by lines of ip(8)."""
 
