@@ -6,14 +6,13 @@ machine is checked here, so that a wrong setting ends in one line and exit code 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
-from flannelette.control import goflags
+from flannelette.control import flagvalues, goflags
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
 from flannelette.dataplane.forwarder import (
@@ -35,32 +34,10 @@ class VersionWanted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Etcd:
-    """Leases live in etcd; the etcd_* fields say where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Local:
-    """Leases live in an SQLite file that the nodes of one machine share."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Static:
-    """A TOML file lists the peers."""
-
-    path: Path
-
-
-StoreChoice = Etcd | Local | Static
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """Checked settings; parse() is the way to make one."""
 
-    store: StoreChoice
+    store: flagvalues.StoreChoice
     """Where the subnet store is."""
     etcd_endpoints: tuple[str, ...]
     """URLs, or host:port; the first one's scheme decides on TLS for all (E37)."""
@@ -167,133 +144,16 @@ def operator_socket(subnet_file: Path) -> Path:
     return subnet_file.parent / SOCKET_NAME
 
 
-def store(text: str) -> StoreChoice:
-    """`etcd`, `local:PATH` or `static:FILE`. Raises ValueError."""
-    kind, _, path = text.partition(":")
-    if text == "etcd":
-        return Etcd()
-    if kind == "local" and path:
-        return Local(Path(path))
-    if kind == "static" and path:
-        return Static(Path(path))
-    raise ValueError("etcd, local:PATH or static:FILE.toml is wanted")
-
-
 _SOCKET_PATH_MAX = 107
 """sun_path's 108 bytes, less the NUL (unix(7))."""
 _TOGETHER = (("etcd-keyfile", "etcd-certfile"), ("etcd-username", "etcd-password"))
-_ENDPOINT = re.compile(
-    r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?"
-)
-_IFNAME = re.compile(r"(?!\.{1,2}$)[^\s/:]{1,15}")
-
-
-def _present(text: str) -> str:
-    if not text:
-        raise ValueError("it must not be empty")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_present(text))
-
-
-def _path_or_none(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def _endpoints(text: str) -> tuple[str, ...]:
-    if "@" in text:  # not a ValueError, whose report would show the password
-        raise ConfigError(
-            "--etcd-endpoints must not name a user: give --etcd-username and "
-            "--etcd-password"
-        )
-    endpoints = tuple(text.split(","))
-    for endpoint in endpoints:
-        match = _ENDPOINT.fullmatch(endpoint)
-        if match is None or not 1 <= int(match[1]) <= 65535:
-            raise ValueError("http://HOST:PORT or https://HOST:PORT is wanted")
-    return endpoints
-
-
-def _iface(text: str) -> str:
-    """A name as the kernel allows them, which covers every IPv4 address too; or an
-    IPv6 address."""
-    if not _IFNAME.fullmatch(text) and not _is_ipv6(text):
-        raise ValueError("an interface name or an address is wanted")
-    return text
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        return IPv6Address(text).scope_id is None
-    except AddressValueError:
-        return False
-
-
-def _unicast(text: str) -> IPv4Address | None:
-    if not text:
-        return None
-    try:
-        address = IPv4Address(text)
-    except AddressValueError:
-        raise ValueError("an IPv4 address is wanted") from None
-    if address.is_unspecified or address.is_multicast or address.is_reserved:
-        raise ValueError("a unicast address is wanted")
-    return address
-
-
-def _unicast6(text: str) -> IPv6Address | None:
-    if not text:
-        return None
-    if not _is_ipv6(text):
-        raise ValueError("an IPv6 address is wanted")
-    address = IPv6Address(text)
-    if address.is_unspecified or address.is_multicast or address.is_link_local:
-        raise ValueError("a unicast address that is not link-local is wanted")
-    return address
-
-
-def _margin(text: str) -> int:
-    minutes = goflags.integer(text)
-    if not 1 <= minutes <= 1439:
-        raise ValueError("1 to 1439 minutes are wanted")
-    return minutes
-
-
-def _level(text: str) -> int:
-    level = goflags.integer(text)
-    if level < 0:
-        raise ValueError("it must not be negative")
-    return level
-
-
-def _offload(text: str) -> frozenset[str]:
-    if text == "auto":
-        return frozenset(OFFLOADS)
-    chosen = frozenset() if text == "none" else frozenset(text.split(","))
-    if not chosen <= set(OFFLOADS):
-        raise ValueError(f"auto, none, or some of {','.join(OFFLOADS)} are wanted")
-    return chosen
-
-
-def _queues(text: str) -> int:
-    queues = goflags.integer(text)
-    if not 1 <= queues <= MAX_QUEUES:
-        raise ValueError(f"1 to {MAX_QUEUES} queues are wanted")
-    return queues
-
-
-def _batch(text: str) -> int:
-    batch = goflags.integer(text)
-    if not 1 <= batch <= MAX_BATCH:
-        raise ValueError(f"1 to {MAX_BATCH} packets are wanted")
-    return batch
-
 
 _OURS = (
     Flag(
-        "store", store, "`KIND` of store: etcd, local:PATH or static:FILE.toml", "etcd"
+        "store",
+        flagvalues.store,
+        "`KIND` of store: etcd, local:PATH or static:FILE.toml",
+        "etcd",
     ),
     Flag(
         "datapath",
@@ -309,19 +169,19 @@ _OURS = (
     ),
     Flag(
         "queues",
-        _queues,
+        flagvalues.queues,
         f"`NUMBER` of queues that share the work, 1 to {MAX_QUEUES}",
         "1",
     ),
     Flag(
         "offload",
-        _offload,
+        flagvalues.offload,
         "`LIST` of offloads allowed: auto, none or some of " + ",".join(OFFLOADS),
         "auto",
     ),
     Flag(
         "batch",
-        _batch,
+        flagvalues.batch,
         f"`NUMBER` of packets that one system call may move, 1 to {MAX_BATCH}",
         "64",
     ),
@@ -334,20 +194,20 @@ _OURS = (
     ),
     Flag(
         "operator-socket",
-        _path_or_none,
+        flagvalues.path_or_none,
         f"`PATH` of the socket for status; without it {SOCKET_NAME} beside subnet-file",
     ),
 )
 _FLANNELD = (
     Flag(
         "etcd-endpoints",
-        _endpoints,
+        flagvalues.endpoints,
         "`URLS` of etcd, separated by commas",
         DEFAULT_ENDPOINTS,
     ),
     Flag(
         "etcd-prefix",
-        _present,
+        flagvalues.present,
         "`KEY` that flannel's keys lie below",
         "/coreos.com/network",
     ),
@@ -358,26 +218,26 @@ _FLANNELD = (
     Flag("etcd-password", str, "`PASSWORD` of that user"),
     Flag(
         "iface",
-        _iface,
+        flagvalues.iface,
         "`NAME` or address of the external interface",
         repeated=True,
     ),
-    Flag("public-ip", _unicast, "`ADDRESS` that other nodes send to"),
-    Flag("public-ipv6", _unicast6, "`ADDRESS` that they send to over IPv6"),
+    Flag("public-ip", flagvalues.unicast, "`ADDRESS` that other nodes send to"),
+    Flag("public-ipv6", flagvalues.unicast6, "`ADDRESS` that they send to over IPv6"),
     Flag(
         "subnet-file",
-        _path,
+        flagvalues.path,
         "`FILE` to write the node's subnet to",
         DEFAULT_SUBNET_FILE,
     ),
     Flag(
         "subnet-lease-renew-margin",
-        _margin,
+        flagvalues.minutes,
         "`MINUTES` from a renewal of the lease to its expiry, 1 to 1439",
         "60",
     ),
     Flag("version", goflags.boolean, "print the version and exit", "false"),
-    Flag("v", _level, "`LEVEL` of the log: 1 and more say everything", "0"),
+    Flag("v", flagvalues.level, "`LEVEL` of the log: 1 and more say everything", "0"),
 )
 FLAGS = (*_OURS, *_FLANNELD)
 

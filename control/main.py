@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flannelette.control import config, goflags, operator, status
+from flannelette.control import config, flagvalues, goflags, operator, status
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
 
@@ -195,12 +195,12 @@ def _net_config(argv: Sequence[str]) -> int:
     if wanted is None:
         return 0
     try:
-        store = config.store(wanted.store)
+        store = flagvalues.store(wanted.store)
     except ValueError as error:
         raise ConfigError(
             f"invalid value {wanted.store!r} for --store: {error}"
         ) from None
-    if not isinstance(store, config.Local):
+    if not isinstance(store, flagvalues.Local):
         raise ConfigError("net-config works on a local store: --store=local:PATH")
     if wanted.json is not None:
         piped = wanted.json == "-"

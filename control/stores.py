@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flannelette.control.config import Config, Local, Static
+from flannelette.control.config import Config
+from flannelette.control.flagvalues import Local, Static
 from flannelette.control.store import Store
 
 

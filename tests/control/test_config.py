@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from flannelette.control import config
-from flannelette.control.config import (
-    Config,
-    Etcd,
-    Local,
-    Static,
-    VersionWanted,
-    parse,
-)
+from flannelette.control.config import Config, VersionWanted, parse
 from flannelette.control.errors import ConfigError
+from flannelette.control.flagvalues import Etcd, Local, Static, StoreChoice
 from flannelette.control.goflags import HelpWanted
 from tests.helpers.wrongflags import WRONG
 
@@ -160,7 +154,7 @@ def test_help_is_wanted() -> None:
         ("static:peers.toml", Static(Path("peers.toml"))),
     ],
 )
-def test_stores(text: str, expected: config.StoreChoice) -> None:
+def test_stores(text: str, expected: StoreChoice) -> None:
     assert parse([f"--store={text}"], {}).store == expected
 
 

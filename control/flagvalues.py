@@ -1,0 +1,154 @@
+"""What the daemon's flags may be: each function reads one, or raises ValueError, which
+says what is wanted. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from pathlib import Path
+
+from flannelette.control import goflags
+from flannelette.control.errors import ConfigError
+from flannelette.dataplane.forwarder import MAX_BATCH, MAX_QUEUES, OFFLOADS
+
+
+@dataclass(frozen=True, slots=True)
+class Etcd:
+    """Leases live in etcd; the etcd_* fields say where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Leases live in an SQLite file that the nodes of one machine share."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A TOML file lists the peers."""
+
+    path: Path
+
+
+StoreChoice = Etcd | Local | Static
+
+
+def store(text: str) -> StoreChoice:
+    """`etcd`, `local:PATH` or `static:FILE`. Raises ValueError."""
+    kind, _, path = text.partition(":")
+    if text == "etcd":
+        return Etcd()
+    if kind == "local" and path:
+        return Local(Path(path))
+    if kind == "static" and path:
+        return Static(Path(path))
+    raise ValueError("etcd, local:PATH or static:FILE.toml is wanted")
+
+
+_ENDPOINT = re.compile(
+    r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?"
+)
+_IFNAME = re.compile(r"(?!\.{1,2}$)[^\s/:]{1,15}")
+
+
+def present(text: str) -> str:
+    if not text:
+        raise ValueError("it must not be empty")
+    return text
+
+
+def path(text: str) -> Path:
+    return Path(present(text))
+
+
+def path_or_none(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def endpoints(text: str) -> tuple[str, ...]:
+    if "@" in text:  # not a ValueError, whose report would show the password
+        raise ConfigError(
+            "--etcd-endpoints must not name a user: give --etcd-username and "
+            "--etcd-password"
+        )
+    endpoints = tuple(text.split(","))
+    for endpoint in endpoints:
+        match = _ENDPOINT.fullmatch(endpoint)
+        if match is None or not 1 <= int(match[1]) <= 65535:
+            raise ValueError("http://HOST:PORT or https://HOST:PORT is wanted")
+    return endpoints
+
+
+def iface(text: str) -> str:
+    """A name as the kernel allows them, which covers every IPv4 address too; or an
+    IPv6 address."""
+    if not _IFNAME.fullmatch(text) and not _is_ipv6(text):
+        raise ValueError("an interface name or an address is wanted")
+    return text
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return IPv6Address(text).scope_id is None
+    except AddressValueError:
+        return False
+
+
+def unicast(text: str) -> IPv4Address | None:
+    if not text:
+        return None
+    try:
+        address = IPv4Address(text)
+    except AddressValueError:
+        raise ValueError("an IPv4 address is wanted") from None
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        raise ValueError("a unicast address is wanted")
+    return address
+
+
+def unicast6(text: str) -> IPv6Address | None:
+    if not text:
+        return None
+    if not _is_ipv6(text):
+        raise ValueError("an IPv6 address is wanted")
+    address = IPv6Address(text)
+    if address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError("a unicast address that is not link-local is wanted")
+    return address
+
+
+def _number(least: int, most: int, unit: str) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        number = goflags.integer(text)
+        if not least <= number <= most:
+            raise ValueError(f"{least} to {most} {unit} are wanted")
+        return number
+
+    return parse
+
+
+minutes = _number(1, 1439, "minutes")
+queues = _number(1, MAX_QUEUES, "queues")
+batch = _number(1, MAX_BATCH, "packets")
+
+
+def level(text: str) -> int:
+    level = goflags.integer(text)
+    if level < 0:
+        raise ValueError("it must not be negative")
+    return level
+
+
+def offload(text: str) -> frozenset[str]:
+    if text == "auto":
+        return frozenset(OFFLOADS)
+    chosen = frozenset() if text == "none" else frozenset(text.split(","))
+    if not chosen <= set(OFFLOADS):
+        raise ValueError(f"auto, none, or some of {','.join(OFFLOADS)} are wanted")
+    return chosen
