@@ -163,7 +163,7 @@ class VxlanCarrier(KernelCarrier):
     def _peers(self, version: int) -> tuple[VxlanPeer, ...]:
         """V12, V13; those reached directly need no VXLAN (V11)."""
         return tuple(
-            VxlanPeer(subnet, subnet.network_address, mac.show(route.mac), route.peer)
+            VxlanPeer(subnet, mac.show(route.mac), route.peer)
             for subnet, route in self._routes.items()
             if subnet.version == version and subnet not in self._direct.subnets
         )

@@ -40,15 +40,18 @@ class VxlanPeer:
     """How packets for a peer's subnet leave through the device (V12, V13).
 
     The subnet is routed to the gateway, the gateway's neighbour entry names the MAC,
-    and the FDB entry of that MAC the endpoint."""
+    and the FDB entry of that MAC the peer's address."""
 
     subnet: Network
-    gateway: Address
-    """The subnet's base: the address of the peer's device."""
     mac: str
     """Of the peer's device: lower case, colons."""
-    endpoint: Address
+    address: Address
     """Where to send the datagrams: of the device's own IP version."""
+
+    @property
+    def gateway(self) -> Address:
+        """The subnet's base: what the peer's device has."""
+        return self.subnet.network_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,7 @@ def _reconcile_neighbours(
 def _reconcile_fdb(
     ip: Any, attempts: Attempts, index: int, desired: VxlanState
 ) -> Iterator[str]:
-    """V12, 2: MAC to endpoint. What the device has learnt by itself stays."""
+    """V12, 2: MAC to address. What the device has learnt by itself stays."""
     with doing("listing the device's forwarding database"):
         # For a unicast MAC there is one at most.
         there = {
@@ -268,20 +271,20 @@ def _reconcile_fdb(
             if entry["flags"] & NTF_SELF and entry["state"] & NUD_PERMANENT
         }
     fdb = {"family": socket.AF_BRIDGE, "ifindex": index, "flags": NTF_SELF}
-    wanted = {peer.mac: peer.endpoint for peer in desired.peers}
-    for mac, endpoint in wanted.items():
+    wanted = {peer.mac: peer.address for peer in desired.peers}
+    for mac, address in wanted.items():
         entry = there.pop(mac, None)
-        if entry is not None and _leads_only_to(entry, endpoint):
+        if entry is not None and _leads_only_to(entry, address):
             continue
-        with attempts.passing_over(f"setting the FDB entry {mac} to {endpoint}"):
+        with attempts.passing_over(f"setting the FDB entry {mac} to {address}"):
             ip.neigh(
                 "replace",
                 lladdr=mac,
-                dst=str(endpoint),
+                dst=str(address),
                 state=NUD_PERMANENT,
                 **fdb,
             )
-            yield f"FDB entry {mac} set to {endpoint}"
+            yield f"FDB entry {mac} set to {address}"
     for mac in there:
         what = f"removing the FDB entry {mac}"
         with attempts.passing_over(what, errno.ENOENT):
@@ -289,13 +292,13 @@ def _reconcile_fdb(
             yield f"FDB entry {mac} removed"
 
 
-def _leads_only_to(entry: Any, endpoint: Address) -> bool:
+def _leads_only_to(entry: Any, address: Address) -> bool:
     """Does it say nothing else? The device's own port and VNI are not shown."""
     dst = entry.get("dst")
     others = ("NDA_PORT", "NDA_VNI", "NDA_IFINDEX", "NDA_NH_ID")
     return (
         dst is not None
-        and ip_address(dst) == endpoint
+        and ip_address(dst) == address
         and not any(entry.get_attr(other) for other in others)
     )
 

@@ -126,7 +126,7 @@ async def test_vxlan_is_told_of_both_devices_and_all_peers() -> None:
             mac=own,
             mtu=1450,
             address=IPv4Interface("10.5.1.0/32"),
-            peers=(VxlanPeer(SUBNET, SUBNET[0], mac, PEER),),
+            peers=(VxlanPeer(SUBNET, mac, PEER),),
         ),
         VxlanState(
             name="flannel-v6.7",
@@ -137,7 +137,7 @@ async def test_vxlan_is_told_of_both_devices_and_all_peers() -> None:
             mac=own,
             mtu=1430,
             address=IPv6Interface("fd00:5:0:1::/128"),
-            peers=(VxlanPeer(SUBNET6, SUBNET6[0], mac, PEER6),),
+            peers=(VxlanPeer(SUBNET6, mac, PEER6),),
         ),
     ]
     assert kernel.gateways == [{}], "none left from when they were direct; looked once"

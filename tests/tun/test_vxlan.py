@@ -44,7 +44,6 @@ WIRE = (
 B, C = (
     VxlanPeer(
         IPv4Network(f"10.5.{n}.0/24"),
-        IPv4Address(f"10.5.{n}.0"),
         f"02:00:00:00:00:0{n}",
         IPv4Address(f"192.0.2.{n}"),
     )
@@ -64,19 +63,15 @@ STATE = VxlanState(
 B6, C6 = (
     VxlanPeer(
         IPv6Network(f"fd00:5:0:{n}::/64"),
-        IPv6Address(f"fd00:5:0:{n}::"),
         f"02:00:00:00:06:0{n}",
         IPv6Address(f"2001:db8::{n}"),
     )
     for n in (2, 3)
 )
-STATE6 = VxlanState(
+STATE6 = replace(
+    STATE,
     name="flannel-v6.1",
-    vni=1,
-    port=8472,
-    lower=LOWER,
     local=IPv6Address("2001:db8::1"),
-    mac="02:00:00:00:00:01",
     mtu=1430,
     address=IPv6Interface("fd00:5:0:1::/128"),
     peers=(B6, C6),
@@ -84,7 +79,7 @@ STATE6 = VxlanState(
 BOTH = pytest.mark.parametrize("state", [STATE, STATE6], ids=["IPv4", "IPv6"])
 LAYERS = (
     "neighbour {0.gateway} set to {0.mac}",
-    "FDB entry {0.mac} set to {0.endpoint}",
+    "FDB entry {0.mac} set to {0.address}",
 )
 ROUTE = "route {0.subnet} via {0.gateway} set"
 
@@ -157,7 +152,7 @@ def assert_as_desired(state: VxlanState) -> None:
     assert "UP" in device["flags"]
     assert addresses(state) == [str(state.address)]
     assert neighbours(state.name) == {str(p.gateway): p.mac for p in state.peers}
-    assert fdb(state.name) == {p.mac: (str(p.endpoint),) for p in state.peers}
+    assert fdb(state.name) == {p.mac: (str(p.address),) for p in state.peers}
     assert peer_routes(state) == {str(p.subnet): str(p.gateway) for p in state.peers}
 
 
@@ -518,7 +513,7 @@ def test_peers_that_leave_are_forgotten_v14_v16(state: VxlanState) -> None:
     with_netlink(body)
 
 
-def test_a_peers_new_mac_and_endpoint_are_followed_v15() -> None:
+def test_a_peers_new_mac_and_address_are_followed_v15() -> None:
     async def body(netlink: Netlink) -> None:
         await netlink.reconcile_vxlan(STATE)
         b = replace(B, mac="02:00:00:00:00:22")
@@ -528,7 +523,7 @@ def test_a_peers_new_mac_and_endpoint_are_followed_v15() -> None:
             f"FDB entry {B.mac} removed",  # flanneld leaves it
         ]
         assert_as_desired(moved)
-        b = replace(b, endpoint=IPv4Address("192.0.2.22"))
+        b = replace(b, address=IPv4Address("192.0.2.22"))
         moved = replace(STATE, peers=(b, C))
         assert await netlink.reconcile_vxlan(moved) == [LAYERS[1].format(b)]
         assert_as_desired(moved)
@@ -560,7 +555,6 @@ def test_a_peer_that_fails_does_not_stop_the_others() -> None:
         ip("address add 10.5.2.0/32 dev lo", "address add 10.5.3.0/32 dev lo")
         d = VxlanPeer(
             IPv4Network("10.5.4.0/24"),
-            IPv4Address("10.5.4.0"),
             "02:00:00:00:00:04",
             IPv4Address("192.0.2.4"),
         )
