@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/setup.stamp
 
 .DELETE_ON_ERROR:
-.PHONY: help setup system demo bench test lint native sanitize peers fuzz clean
+.PHONY: help setup system demo lab bench test lint native sanitize peers fuzz clean
 
 help:
 	@echo "make demo      two hosts on this machine, talking through flannelette"
+	@echo "make lab       what copying packets costs here: a report to open in a browser"
 	@echo "make bench     the overlay measured beside kernel VXLAN and flanneld (ARGS=--quick)"
 	@echo "make test      all tests"
 	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
@@ -26,18 +27,23 @@ system:
 $(SETUP): pyproject.toml setup.py $(wildcard native/src/*) | system
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1" "setuptools>=77"
-	$(BIN)/python -m pip install -q -e . --group dev
+	$(BIN)/python -m pip install -q -e '.[tools]' --group dev
 	mkdir -p build/types && ln -sfn ../.. build/types/flannelette
 	touch $@
 
 demo: setup
 	$(BIN)/flannelette demo $(ARGS)
 
+lab: setup
+	$(BIN)/flannelette lab $(ARGS)
+
 bench: setup
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: it is left out"
 	$(BIN)/flannelette bench $(ARGS)
 
+# Besides the programs that run: a browser, and who reads captures.
 test: setup
+	@.ci/system-packages chromium:chromium tshark:tshark nft:nftables
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: tests/interop will skip"
 	$(BIN)/python -m pytest $(ARGS)
 
