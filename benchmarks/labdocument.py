@@ -119,11 +119,11 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A count of the daemons' own beside the kernel's, over one run apart."""
 
     what: str
-    """Such as "bytes read from the TUN"."""
-    tracepoint: str
-    """Where the kernel has counted, such as "syscalls:sys_exit_read"."""
+    """Such as "system calls on the TUN", of both daemons."""
+    source: str
+    """Where the kernel has counted: tracepoints, or a file of /proc."""
     counted: int
-    """By the daemons."""
+    """By the daemons themselves."""
     traced: int
     """By the kernel."""
 
