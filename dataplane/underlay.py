@@ -8,6 +8,7 @@ import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from flannelette.encap.udp import (
     MOST as UDP_MOST,
@@ -31,6 +32,7 @@ __all__ = [
     "VXLAN_OVERHEAD",
     "VXLAN_OVERHEAD6",
     "VXLAN_PORT",
+    "SocketFill",
     "Underlay",
     "open_underlay",
 ]
@@ -43,6 +45,20 @@ FLOWS = 8
 """Sockets that send what is inside VXLAN, of one IP version: as many source ports are
 seen by switches and NICs that spread flows (RFC 7348 section 5). More would only make
 the runs shorter that one system call sends."""
+
+
+class SocketFill(NamedTuple):
+    """What waits in a socket that receives, and what found no room there."""
+
+    queue: int
+    version: int
+    """Of IP."""
+    rx_bytes: int
+    """Of kernel memory that datagrams take: more than they are long."""
+    rx_room: int
+    """Of the same memory; beyond it, the kernel drops what comes."""
+    rx_drops: int
+    """Datagrams, or bursts that the kernel had joined, since the socket was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,14 @@ class Underlay:
     @property
     def sockets(self) -> tuple[socket.socket, ...]:
         return (*self.rx, *self.rx6, *self.flows, *self.flows6)
+
+    def fill(self) -> list[SocketFill]:
+        """Of the sockets that receive. Raises OSError."""
+        return [
+            SocketFill(queue, version, *_receive_memory(sock))
+            for version, sockets in ((4, self.rx), (6, self.rx6))
+            for queue, sock in enumerate(sockets)
+        ]
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -169,6 +193,17 @@ def sends_bursts(sock: socket.socket) -> bool:
     return True
 
 
+def _receive_memory(sock: socket.socket) -> tuple[int, int, int]:
+    """Bytes in use, bytes of room, drops. Raises OSError: older than Linux 4.12."""
+    answer = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    memory = _MEMINFO.unpack(answer)
+    return memory[_RMEM_ALLOC], memory[_RCVBUF], memory[_DROPS]
+
+
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("@9I")
+_RMEM_ALLOC, _RCVBUF, _DROPS = 0, 1, 8
+"""Of linux/sock_diag.h: SK_MEMINFO_VARS begins with these nine."""
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _IP_MTU_DISCOVER, _IP_PMTUDISC_DONT = 10, 0

@@ -142,3 +142,35 @@ def test_an_ipv6_address_is_named_in_brackets() -> None:
     with pytest.raises(OSError, match="assign") as caught:
         open_underlay(LOOPBACK, 0, 1, IPv6Address("2001:db8::1"))
     assert caught.value.__notes__ == ["binding UDP [2001:db8::1]:0"]
+
+
+# ---- what waits in them --------------------------------------------------------------
+
+
+def test_fill_tells_what_waits_and_what_found_no_room() -> None:
+    with closing(open_underlay(LOOPBACK, 0)) as underlay:
+        (receiver,) = underlay.rx
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
+        (empty,) = underlay.fill()
+        assert (empty.queue, empty.version) == (0, 4)
+        assert (empty.rx_bytes, empty.rx_room, empty.rx_drops) == (0, 40_000, 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for _ in range(100):
+                peer.sendto(bytes(1000), receiver.getsockname())
+        (full,) = underlay.fill()
+        received = drain(receiver)
+        assert full.rx_bytes > 1000 * len(received) > 0
+        assert full.rx_room == 40_000
+        assert full.rx_drops == 100 - len(received) > 0
+        (drained,) = underlay.fill()
+        assert (drained.rx_bytes, drained.rx_drops) == (0, full.rx_drops)
+
+
+def test_fill_tells_of_each_queue_and_ip_version() -> None:
+    with closing(open_underlay(LOOPBACK, 0, 2, LOOPBACK6, flows=2)) as underlay:
+        where = [(fill.queue, fill.version) for fill in underlay.fill()]
+        assert where == [(0, 4), (1, 4), (0, 6), (1, 6)]
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+            peer.sendto(b"one", underlay.rx6[0].getsockname())
+        busy = [fill.version for fill in underlay.fill() if fill.rx_bytes]
+        assert busy == [6]
