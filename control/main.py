@@ -6,7 +6,6 @@ What goes wrong is one line on stderr and an exit code (errors.py), never a trac
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import importlib
 import json
@@ -16,9 +15,9 @@ import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from flannelette.control import config, flagvalues, goflags, operator, status
+from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
 
@@ -136,32 +135,14 @@ def _log_to_stderr(verbosity: int) -> None:
 # ---- the other commands --------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with our way to say that something is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
-def _parsed(parser: _Parser, argv: Sequence[str]) -> argparse.Namespace | None:
-    """What argv says; None if it asked for help, which was printed."""
-    try:
-        return parser.parse_args(argv)
-    except SystemExit:
-        return None
-
-
 def _status(argv: Sequence[str]) -> int:
-    parser = _Parser("flannelette status", allow_abbrev=False)
-    parser.description = "Show what the daemon on this machine does."
+    parser = Parser("status", "Show what the daemon on this machine does.")
     parser.add_argument("--json", action="store_true", help="print the whole document")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--operator-socket", type=Path, metavar="PATH")
-    where.add_argument("--subnet-file", type=Path, metavar="PATH")
-    wanted = _parsed(parser, argv)
+    parser.add_operator_socket()
+    wanted = parser.parsed(argv)
     if wanted is None:
         return 0
-    document = operator.ask(_operator_socket(wanted, os.environ), "status")
+    document = operator.ask(operator_socket(wanted, os.environ), "status")
     if wanted.json:
         print(json.dumps(document, indent=2))
     else:
@@ -169,29 +150,15 @@ def _status(argv: Sequence[str]) -> int:
     return 0
 
 
-def _operator_socket(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Path:
-    """Where the daemon listens, if it was started with these flags or variables."""
-    path: Path | None = wanted.operator_socket
-    subnet_file: Path | None = wanted.subnet_file
-    if path is None and subnet_file is None:
-        if text := environ.get(f"{config.ENVIRONMENT}OPERATOR_SOCKET"):
-            path = Path(text)
-        elif text := environ.get(f"{config.ENVIRONMENT}SUBNET_FILE"):
-            subnet_file = Path(text)
-    if path is not None:
-        return path
-    return config.operator_socket(subnet_file or Path(config.DEFAULT_SUBNET_FILE))
-
-
 def _net_config(argv: Sequence[str]) -> int:
-    parser = _Parser("flannelette net-config", allow_abbrev=False)
-    parser.description = (
+    parser = Parser(
+        "net-config",
         "Show the network configuration of a local store, or check a new one and "
-        "write it. Nodes read it when they start."
+        "write it. Nodes read it when they start.",
     )
     parser.add_argument("--store", required=True, metavar="local:PATH")
     parser.add_argument("json", nargs="?", metavar="JSON", help="or - for stdin")
-    wanted = _parsed(parser, argv)
+    wanted = parser.parsed(argv)
     if wanted is None:
         return 0
     try:

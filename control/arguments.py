@@ -1,0 +1,55 @@
+"""What the lines of commands have in common: their parser, and where the daemon is.
+
+`run` has flanneld's flags and a parser of its own (config.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from flannelette.control import config
+from flannelette.control.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with our way to say that something is wrong."""
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(
+            f"flannelette {command}", description=description, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+    def parsed(self, argv: Sequence[str]) -> argparse.Namespace | None:
+        """What argv says; None if it asked for help, which was printed.
+
+        Raises ConfigError."""
+        try:
+            return self.parse_args(argv)
+        except SystemExit:
+            return None
+
+    def add_operator_socket(self) -> None:
+        """Flags that say which daemon is meant, for operator_socket()."""
+        where = self.add_mutually_exclusive_group()
+        where.add_argument("--operator-socket", type=Path, metavar="PATH")
+        where.add_argument("--subnet-file", type=Path, metavar="PATH")
+
+
+def operator_socket(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+    """Where the daemon listens, if it was started with these flags or variables."""
+    path: Path | None = wanted.operator_socket
+    subnet_file: Path | None = wanted.subnet_file
+    if path is None and subnet_file is None:
+        if text := environ.get(f"{config.ENVIRONMENT}OPERATOR_SOCKET"):
+            path = Path(text)
+        elif text := environ.get(f"{config.ENVIRONMENT}SUBNET_FILE"):
+            subnet_file = Path(text)
+    if path is not None:
+        return path
+    return config.operator_socket(subnet_file or Path(config.DEFAULT_SUBNET_FILE))
