@@ -16,7 +16,7 @@ from flannelette.benchmarks.account import Books
 from flannelette.benchmarks.contenders import Stand
 from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.rig import Wire
-from flannelette.benchmarks.search import Trial, search
+from flannelette.benchmarks.search import MOST_TRIALS, Trial, search
 from flannelette.benchmarks.worker import LoadGenerator
 
 TCP_HEADERS = {4: 20 + 20 + 12, 6: 40 + 20 + 12}
@@ -75,8 +75,13 @@ def _books(stand: Stand) -> Books:
 
 
 def _tcp1(tools: Tools, stand: Stand) -> Values:
+    return one_flow(stand, tools.seconds)[0]
+
+
+def one_flow(stand: Stand, seconds: int) -> tuple[Values, iperf.Stream]:
+    """TCP of one flow: what it reached and what it cost. Raises RigError, OSError."""
     before = _books(stand)
-    stream = iperf.run(stand, 1, tools.seconds)
+    stream = iperf.run(stand, 1, seconds)
     cost = _books(stand) - before
     gigabytes = stream.bytes / 1e9
     values = {
@@ -87,11 +92,11 @@ def _tcp1(tools: Tools, stand: Stand) -> Values:
     }
     if stand.daemons:
         values["daemons_gb"] = cost.programs / gigabytes
-        values["switches"] = cost.switches / _full_packets(stand, stream.bytes)
-    return values
+        values["switches"] = cost.switches / full_packets(stand, stream.bytes)
+    return values, stream
 
 
-def _full_packets(stand: Stand, size: int) -> float:
+def full_packets(stand: Stand, size: int) -> float:
     """As how many packets so many bytes of TCP payload cross the overlay."""
     return size / (stand.mtu - TCP_HEADERS[stand.target.version])
 
@@ -110,7 +115,7 @@ def _syscalls(tools: Tools, stand: Stand) -> Values:
         perf = [*perf_command(tools.perf, output), "-p", pids, "--"]
         stream = iperf.run(stand, 1, tools.seconds, under=perf)
         calls = perf_count(output.read_text())
-    return {"syscalls": calls / _full_packets(stand, stream.bytes)}
+    return {"syscalls": calls / full_packets(stand, stream.bytes)}
 
 
 def perf_command(perf: str, output: Path) -> list[str]:
@@ -144,15 +149,24 @@ def find_perf() -> str:
 
 
 def _udp64(tools: Tools, stand: Stand) -> Values:
+    return small_datagrams(tools, stand, TRIAL_SECONDS, MOST_TRIALS)
+
+
+def small_datagrams(tools: Tools, stand: Stand, seconds: float, most: int) -> Values:
+    """The loss-free rate, by at most so many trials of so many seconds, and what it
+    costs. Raises RigError, OSError."""
     costs: list[Books] = []
+
+    def attempt(rate: float) -> Trial:
+        return tools.load.datagrams(stand, SMALL, rate, seconds)
 
     def confirm(rate: float) -> Trial:
         before = _books(stand)
-        trial = tools.load.datagrams(stand, SMALL, rate, 2 * TRIAL_SECONDS)
+        trial = tools.load.datagrams(stand, SMALL, rate, 2 * seconds)
         costs.append(_books(stand) - before)
         return trial
 
-    trial = _loss_free(tools, stand, SMALL, 1, confirm)
+    trial = _loss_free(tools, stand, SMALL, attempt, confirm, most)
     million = trial.received / 1e6
     values = {"udp64": trial.rate / 1e3, "machine_mpkt": costs[-1].machine / million}
     if stand.daemons:
@@ -161,10 +175,13 @@ def _udp64(tools: Tools, stand: Stand) -> Values:
 
 
 def _udp1400(tools: Tools, stand: Stand) -> Values:
+    def attempt(rate: float) -> Trial:
+        return tools.load.datagrams(stand, BULK, rate, TRIAL_SECONDS, SEGMENTS)
+
     def confirm(rate: float) -> Trial:
         return tools.load.datagrams(stand, BULK, rate, 2 * TRIAL_SECONDS, SEGMENTS)
 
-    trial = _loss_free(tools, stand, BULK, SEGMENTS, confirm)
+    trial = _loss_free(tools, stand, BULK, attempt, confirm)
     return {"udp1400": trial.rate * BULK * 8 / 1e9}
 
 
@@ -172,16 +189,14 @@ def _loss_free(
     tools: Tools,
     stand: Stand,
     size: int,
-    segments: int,
+    attempt: Callable[[float], Trial],
     confirm: Callable[[float], Trial],
+    most: int = MOST_TRIALS,
 ) -> Trial:
     """Raises RigError when there is no such rate."""
-
-    def attempt(rate: float) -> Trial:
-        return tools.load.datagrams(stand, size, rate, TRIAL_SECONDS, segments)
-
     key = stand.rig.wire, stand.contender.name, size
-    trial = search(attempt, confirm, tools.rates.get(key, FIRST_RATE), FLOOR)
+    first = tools.rates.get(key, FIRST_RATE)
+    trial = search(attempt, confirm, first, FLOOR, most)
     if trial is None:
         raise RigError(f"not even {FLOOR:.0f} packets a second arrive without loss")
     tools.rates[key] = trial.sent_rate
@@ -192,17 +207,18 @@ def _loss_free(
 
 
 def _rtt(tools: Tools, stand: Stand) -> Values:
-    return _delays("rtt", tools.load.echoes(stand, tools.seconds, ECHO_EVERY))
+    return delays("rtt", tools.load.echoes(stand, tools.seconds, ECHO_EVERY))
 
 
 def _rtt_load(tools: Tools, stand: Stand) -> Values:
     with iperf.background(stand, 1, tools.seconds + SPARE):
         time.sleep(SETTLE)
         rtts = tools.load.echoes(stand, tools.seconds, ECHO_EVERY)
-    return _delays("rtt_load", rtts)
+    return delays("rtt_load", rtts)
 
 
-def _delays(key: str, rtts: Sequence[float]) -> Values:
+def delays(key: str, rtts: Sequence[float]) -> Values:
+    """Round-trip times in seconds, as figures of `key`."""
     return {
         key: statistics.median(rtts) * 1e6,
         f"{key}_p99": quantile(rtts, 0.99) * 1e6,

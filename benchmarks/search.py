@@ -96,11 +96,13 @@ def search(
     confirm: Callable[[float], Trial],
     guess: float,
     floor: float,
+    most: int = MOST_TRIALS,
 ) -> Trial | None:
     """The trial that confirmed the highest rate; None if not even `floor` holds.
 
-    `attempt` and `confirm` offer a rate, in packets a second."""
-    found = _bracketed(attempt, guess, floor)
+    `attempt` and `confirm` offer a rate, in packets a second. With fewer trials, `most`
+    before it is confirmed, the rate is found less exactly."""
+    found = _bracketed(attempt, guess, floor, most)
     while found is not None and found >= floor:
         trial = confirm(found)
         if trial.holds:
@@ -110,11 +112,11 @@ def search(
 
 
 def _bracketed(
-    attempt: Callable[[float], Trial], guess: float, floor: float
+    attempt: Callable[[float], Trial], guess: float, floor: float, most: int
 ) -> float | None:
     """The highest offered rate that held; None if none did."""
     bracket, fastest = Bracket(max(guess, floor)), 0.0
-    for _ in range(MOST_TRIALS):
+    for _ in range(most):
         rate = bracket.next()
         if rate is None or bracket.bad == floor:
             break

@@ -42,6 +42,8 @@ class Plan:
     """None: all on nic, TCP on the other wires."""
     flanneld: Path
     """Its program."""
+    own: tuple[Measure, ...] | None = None
+    """Measures instead of the bench's."""
 
     def contenders_on(self, wire: Wire) -> tuple[str, ...]:
         """In the order of BY_NAME, as chosen."""
@@ -50,6 +52,8 @@ class Plan:
 
     def measures_on(self, wire: Wire) -> list[Measure]:
         """In the order of MEASURES, as chosen; not everybody takes part in each."""
+        if self.own is not None:
+            return list(self.own)
         tcp = ("tcp1", "tcp4")
         every = tuple(measure.name for measure in MEASURES)
         chosen = self.measures or (tcp if wire != "nic" else every)
@@ -63,6 +67,8 @@ class Plan:
     @property
     def micros(self) -> list[Micro]:
         """Those that need no stand, as chosen."""
+        if self.own is not None:
+            return []
         return [m for m in MICROS if self.measures is None or m.name in self.measures]
 
     @property
@@ -100,27 +106,33 @@ class Progress:
     """What goes on and how long it will take yet: one line on a terminal, else one for
     each round."""
 
-    def __init__(self, plan: Plan, screen: Screen) -> None:
+    def __init__(self, plan: Plan, screen: Screen, after: float = 0.0) -> None:
+        """`after`: seconds that are planned for what follows the rounds."""
         self._screen = screen
         self._rounds = plan.rounds
         turn_seconds = (t.measure.seconds(plan.seconds) for t in turns(plan, 0))
         each = STAND_SECONDS * len(plan.everyone) + sum(turn_seconds)
         each += sum(micro.seconds for micro in plan.micros)
-        self._planned = each * plan.rounds
+        self._planned = each * plan.rounds + after
         self._done = self._now = 0.0
         """Of what was planned: what is over, and what goes on."""
         self._started = time.monotonic()
-        self._number = -1
+        self._number: int | None = -1
 
-    def tell(self, number: int, what: str, seconds: float) -> None:
-        """Begin with something that was planned to take so long."""
+    def tell(self, number: int | None, what: str, seconds: float) -> None:
+        """Begin with something that was planned to take so long; in no round, when all
+        of them are over."""
         self._done += self._now
         self._now = seconds
         left = max(0.0, self._planned - self._done)
         if self._done:  # the rest is as fast or slow as all was so far
             left *= (time.monotonic() - self._started) / self._done
         minutes, rest = divmod(round(left), 60)
-        head = f"round {number + 1} of {self._rounds}, {minutes}:{rest:02} left"
+        if number is None:
+            where = "after the rounds"
+        else:
+            where = f"round {number + 1} of {self._rounds}"
+        head = f"{where}, {minutes}:{rest:02} left"
         if number != self._number and not self._screen.is_terminal:
             self._screen.say(head)
         self._number = number
@@ -136,32 +148,56 @@ def run(plan: Plan, tools: Tools, results: Results, screen: Screen) -> None:
 
     Raises OSError where the machine itself fails."""
     progress = Progress(plan, screen)
-    absent: set[str] = set()
+    it = Series(plan, tools, results, progress)
     with interrupts.directory() as directory:
         for number in range(plan.rounds):
-            for micro in plan.micros:
-                progress.tell(number, micro.name, micro.seconds)
-                _take_micro(micro, number, directory / f"{number}{micro.name}", results)
-            with ExitStack() as stack:
-                stands: dict[str, Stand] = {}
-                for name in plan.everyone:
-                    progress.tell(number, f"setting up {name}", STAND_SECONDS)
-                    if name in absent:
-                        continue
-                    place = directory / f"{number}{name}"
-                    new = stand(BY_NAME[name], plan.wires[0], place, plan.flanneld)
-                    try:
-                        stands[name] = stack.enter_context(new)
-                    except RigError as error:
-                        absent.add(name)
-                        results.note(f"{name} is left out: {one_line(error)}")
-                for turn in turns(plan, number):
-                    seconds = turn.measure.seconds(plan.seconds)
-                    progress.tell(number, str(turn), seconds)
-                    if it := stands.get(turn.contender):
-                        _take(turn, number, it, tools, results)
-                progress.tell(number, "taking it all down", 0.0)
+            it.round(number, directory)
     progress.end()
+
+
+class Series:
+    """Rounds, one by one."""
+
+    def __init__(
+        self, plan: Plan, tools: Tools, results: Results, progress: Progress
+    ) -> None:
+        self._plan = plan
+        self._tools = tools
+        self._results = results
+        self._progress = progress
+        self._absent: set[str] = set()
+
+    def round(self, number: int, directory: Path) -> None:
+        """Round `number`, from 0. Raises OSError where the machine itself fails."""
+        plan, tools, results = self._plan, self._tools, self._results
+        for micro in plan.micros:
+            self._progress.tell(number, micro.name, micro.seconds)
+            _take_micro(micro, number, directory / f"{number}{micro.name}", results)
+        with ExitStack() as stack:
+            stands = self._set_up(stack, number, directory)
+            for turn in turns(plan, number):
+                seconds = turn.measure.seconds(plan.seconds)
+                self._progress.tell(number, str(turn), seconds)
+                if it := stands.get(turn.contender):
+                    _take(turn, number, it, tools, results)
+            self._progress.tell(number, "taking it all down", 0.0)
+
+    def _set_up(
+        self, stack: ExitStack, number: int, directory: Path
+    ) -> dict[str, Stand]:
+        plan, stands = self._plan, {}
+        for name in plan.everyone:
+            self._progress.tell(number, f"setting up {name}", STAND_SECONDS)
+            if name in self._absent:
+                continue
+            place = directory / f"{number}{name}"
+            new = stand(BY_NAME[name], plan.wires[0], place, plan.flanneld)
+            try:
+                stands[name] = stack.enter_context(new)
+            except RigError as error:
+                self._absent.add(name)
+                self._results.note(f"{name} is left out: {one_line(error)}")
+        return stands
 
 
 def _take_micro(micro: Micro, number: int, place: Path, results: Results) -> None:
