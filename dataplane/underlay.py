@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import socket
 import struct
 from contextlib import ExitStack
@@ -78,7 +79,10 @@ class Underlay:
         return (*self.rx, *self.rx6, *self.flows, *self.flows6)
 
     def fill(self) -> list[SocketFill]:
-        """Of the sockets that receive. Raises OSError."""
+        """Of the sockets that receive; empty where the kernel does not tell: it does
+        since Linux 4.12. Raises OSError."""
+        if not _tells_memory(self.rx[0]):
+            return []
         return [
             SocketFill(queue, version, *_receive_memory(sock))
             for version, sockets in ((4, self.rx), (6, self.rx6))
@@ -193,8 +197,18 @@ def sends_bursts(sock: socket.socket) -> bool:
     return True
 
 
+def _tells_memory(sock: socket.socket) -> bool:
+    try:
+        sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return False
+    return True
+
+
 def _receive_memory(sock: socket.socket) -> tuple[int, int, int]:
-    """Bytes in use, bytes of room, drops. Raises OSError: older than Linux 4.12."""
+    """Bytes in use, bytes of room, drops. Raises OSError."""
     answer = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
     memory = _MEMINFO.unpack(answer)
     return memory[_RMEM_ALLOC], memory[_RCVBUF], memory[_DROPS]
