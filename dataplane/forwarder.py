@@ -30,7 +30,12 @@ from typing import Literal
 
 from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
 from flannelette.dataplane.path import Path, open_path
-from flannelette.dataplane.underlay import Underlay, accept_bursts, sends_bursts
+from flannelette.dataplane.underlay import (
+    SocketFill,
+    Underlay,
+    accept_bursts,
+    sends_bursts,
+)
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     MAX_BATCH,
@@ -44,6 +49,7 @@ from flannelette.native.api import (
     Vxlan,
 )
 from flannelette.tun.device import MAX_QUEUES, TunDevice, open_tun
+from flannelette.tun.unread import unread_drops
 
 __all__ = [
     "DRIVERS",
@@ -243,6 +249,14 @@ class Forwarder:
         for path in self._paths:
             total += path.counters(direction)
         return total
+
+    def fill(self) -> list[SocketFill]:
+        """What waits in the sockets that receive. Raises OSError."""
+        return self._underlay.fill()
+
+    def tun_drops(self) -> int | None:
+        """Frames that this TUN lost because it was full; None: there is none."""
+        return None if self._tun is None else unread_drops(self._tun.name)
 
 
 def _key(route: Route) -> tuple[int, int, int]:
