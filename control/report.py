@@ -44,6 +44,9 @@ def document(
         "routes": _routes(node.carrier) if node else [],
         "ignored": _ignored(node) if node else [],
         "counters": _both_directions(node),
+        "peers": [],
+        "sockets": _sockets(node),
+        "tun_drops": _tun_drops(node),
         "repairs": node.repairs if node else 0,
         "last_error": node.error if node else waiting_for,
     }
@@ -143,4 +146,21 @@ def _counters(forwarder: Forwarder | None, direction: Direction) -> dict[str, An
         "answers": counters.answers,
         "answers_limited": counters.answers_limited,
         "drops": {drop.label: counters.drops[drop] for drop in Drop},
+        "frames": counters.frames,
+        "frame_bytes": counters.frame_bytes,
+        "tun_calls": counters.tun_calls,
+        "messages": counters.messages,
+        "message_bytes": counters.message_bytes,
+        "wire_calls": counters.wire_calls,
+        "waits": counters.waits,
     }
+
+
+def _sockets(node: Node | None) -> list[dict[str, int]]:
+    forwarder = node.carrier.forwarder if node else None
+    return [fill._asdict() for fill in forwarder.fill()] if forwarder else []
+
+
+def _tun_drops(node: Node | None) -> int | None:
+    forwarder = node.carrier.forwarder if node else None
+    return forwarder.tun_drops() if forwarder else None

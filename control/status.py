@@ -89,11 +89,49 @@ class DirectionDocument(TypedDict):
     """ICMP errors that the rate limit kept back."""
     drops: dict[str, int]
     """Packets by reason."""
+    frames: int
+    """Through the TUN: packets and superpackets."""
+    frame_bytes: int
+    """Virtio headers among them."""
+    tun_calls: int
+    messages: int
+    """Through the sockets; a burst that the kernel cuts or joins is one."""
+    message_bytes: int
+    """UDP payload."""
+    wire_calls: int
+    waits: int
+    """Wake-ups: how often there was something to read again."""
 
 
 class CountersDocument(TypedDict):
     tx: DirectionDocument
     rx: DirectionDocument
+
+
+class SocketDocument(TypedDict):
+    """One that receives. Bytes are the kernel's, more than the datagrams are long."""
+
+    queue: int
+    version: int
+    """Of IP."""
+    rx_bytes: int
+    rx_room: int
+    rx_drops: int
+    """Datagrams that found no room, or bursts of them."""
+
+
+class TrafficDocument(TypedDict):
+    packets: int
+    bytes: int
+
+
+class PeerDocument(TypedDict):
+    address: str
+    subnets: list[str]
+    tx: TrafficDocument
+    rx: TrafficDocument
+    idle: float | None
+    """Seconds since something came from it; null: nothing ever did."""
 
 
 class StatusDocument(TypedDict):
@@ -111,19 +149,29 @@ class StatusDocument(TypedDict):
     ignored: list[IgnoredDocument]
     counters: CountersDocument | None
     """null: the kernel carries the packets, and counts them."""
+    peers: list[PeerDocument]
+    sockets: list[SocketDocument]
+    tun_drops: int | None
+    """Frames that the kernel had for our TUN while its queues were full; null: there
+    is no TUN of ours."""
     repairs: int
     """How often a device or a route had to be brought back to its desired state."""
     last_error: str | None
 
 
+def parse(document: dict[str, Any]) -> StatusDocument:
+    """Raises HostError when it has another shape: another version's daemon answered."""
+    try:
+        return msgspec.convert(document, StatusDocument)
+    except msgspec.ValidationError as error:
+        raise HostError(f"the daemon's status is not understood: {error}") from None
+
+
 def render(document: dict[str, Any]) -> str:
     """The document in lines of at most 80 columns, without a newline at the end.
 
-    Raises HostError when it has another shape: another version's daemon answered."""
-    try:
-        status = msgspec.convert(document, StatusDocument)
-    except msgspec.ValidationError as error:
-        raise HostError(f"the daemon's status is not understood: {error}") from None
+    Raises HostError, as parse() does."""
+    status = parse(document)
     ready = "ready" if status["ready"] else "not ready"
     up = duration(status["uptime"])
     lines = _wrapped(f"flannelette {status['version']}, {ready}, up {up}", "")
@@ -239,6 +287,9 @@ def _store(store: StoreDocument | None) -> Iterator[tuple[str, str]]:
 
 def _direction(label: str, direction: DirectionDocument) -> Iterator[tuple[str, str]]:
     yield label, f"{direction['packets']:,} packets, {direction['bytes']:,} bytes"
+    if calls := direction["tun_calls"] + direction["wire_calls"]:
+        moved = f"{direction['frames']:,} frames, {direction['messages']:,} messages"
+        yield "", f"{moved}, {calls:,} calls, {direction['waits']:,} wake-ups"
     answers, limited = direction["answers"], direction["answers_limited"]
     if answers or limited:
         yield "", f"ICMP errors: {answers:,} sent, {limited:,} kept back"

@@ -32,24 +32,28 @@ TAKEN_BY_ALL = 1280
 
 
 class Tally:
-    """Counters in the making."""
+    """Counters in the making, with their names."""
 
     def __init__(self) -> None:
         self.packets = self.bytes = self.answers = self.answers_limited = 0
+        self.frames = self.frame_bytes = self.tun_calls = 0
+        self.messages = self.message_bytes = self.wire_calls = self.waits = 0
         self.drops = [0] * len(Drop)
 
     def forwarded(self, length: int) -> None:
         self.packets += 1
         self.bytes += length
 
+    def moved_frame(self, length: int) -> None:
+        self.frames += 1
+        self.frame_bytes += length
+
+    def moved_message(self, length: int) -> None:
+        self.messages += 1
+        self.message_bytes += length
+
     def counters(self) -> Counters:
-        return Counters(
-            self.packets,
-            self.bytes,
-            self.answers,
-            self.answers_limited,
-            tuple(self.drops),
-        )
+        return Counters(**vars(self) | {"drops": tuple(self.drops)})
 
 
 class PureCore:

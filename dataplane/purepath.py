@@ -93,13 +93,17 @@ class PurePath:
 
     def pump(self, direction: Direction, budget: int) -> int:
         self._patient[direction] = True
+        self._core.tallies[direction].waits += 1
         if direction is Direction.TX:
             return _repeat(self._move_tx, budget)
         # Each socket has the whole budget: so none can starve another.
         return sum(_repeat(partial(self._move_rx, s), budget) for s in self._receivers)
 
     def _move_tx(self) -> None:
+        tally = self._core.tallies[Direction.TX]
+        tally.tun_calls += 1
         frame = os.read(self._config.tun_fd, MAX_PACKET)
+        tally.moved_frame(len(frame))
         bursts, answers = self.wrap([frame], time.monotonic_ns())
         for burst in bursts:
             self._send(burst)
@@ -107,22 +111,31 @@ class PurePath:
             self._write(Direction.TX, answer)
 
     def _move_rx(self, sock: socket.socket) -> None:
-        for frame in self.unwrap([_receive(sock)]):
+        tally = self._core.tallies[Direction.RX]
+        tally.wire_calls += 1
+        burst = _receive(sock)
+        tally.moved_message(len(burst.data))
+        for frame in self.unwrap([burst]):
             if self._write(Direction.RX, frame):
-                self._core.tallies[Direction.RX].forwarded(len(frame))
+                tally.forwarded(len(frame))
 
     def _send(self, burst: Burst) -> None:
         tally = self._core.tallies[Direction.TX]
         overhead = vxlan.HEADER if self._config.vxlan else 0
         kind = IPv6Address if burst.outer == 6 else IPv4Address
         target = (str(kind(burst.address)), burst.port)
+
+        def send() -> None:
+            tally.wire_calls += 1
+            sock.sendto(burst.data, target)
+
         try:
             sock = self._sender(burst)
-            send = partial(sock.sendto, burst.data, target)
             self._patiently(Direction.TX, sock.fileno(), send)
         except OSError:
             tally.drops[Drop.SEND_FAILED] += 1
         else:
+            tally.moved_message(len(burst.data))
             tally.forwarded(len(burst.data) - overhead)
 
     def _sender(self, burst: Burst) -> socket.socket:
@@ -133,15 +146,21 @@ class PurePath:
 
     def _write(self, direction: Direction, frame: bytes) -> bool:
         """Was it taken? Raises OSError when the device is gone."""
-        tun_fd = self._config.tun_fd
+        tun_fd, tally = self._config.tun_fd, self._core.tallies[direction]
+
+        def write() -> None:
+            tally.tun_calls += 1
+            os.write(tun_fd, frame)
+
         try:
-            self._patiently(direction, tun_fd, partial(os.write, tun_fd, frame))
+            self._patiently(direction, tun_fd, write)
         except OSError as error:
             if direction is Direction.RX:  # an answer is none of what is forwarded
-                self._core.tallies[direction].drops[Drop.WRITE_FAILED] += 1
+                tally.drops[Drop.WRITE_FAILED] += 1
             if error.errno in (errno.EBADFD, errno.EBADF):
                 raise
             return False
+        tally.moved_frame(len(frame))
         return True
 
     def _patiently(

@@ -5,10 +5,10 @@ PurePath has the same shapes, and needs no compiler to be read or run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Direction(IntEnum):
@@ -182,6 +182,21 @@ class Counters:
     """ICMP errors held back by their rate limit."""
     drops: tuple[int, ...]
     """Dropped packets, by encap.drop.Drop."""
+    frames: int = 0
+    """Moved through the TUN: packets and superpackets."""
+    frame_bytes: int = 0
+    """Of frames, virtio headers among them."""
+    tun_calls: int = 0
+    """System calls on the TUN, with those that moved nothing."""
+    messages: int = 0
+    """Moved through the sockets; a burst that the kernel cuts or joins is one, so
+    packets / messages is the mean number of its segments."""
+    message_bytes: int = 0
+    """Of messages: UDP payload."""
+    wire_calls: int = 0
+    """System calls on the sockets, with those that moved nothing."""
+    waits: int = 0
+    """How often there was something to read again: wake-ups, by whichever driver."""
 
     @classmethod
     def zero(cls, drops: int) -> Counters:
@@ -189,10 +204,11 @@ class Counters:
         return cls(0, 0, 0, 0, (0,) * drops)
 
     def __add__(self, other: Counters) -> Counters:
-        return Counters(
-            self.packets + other.packets,
-            self.bytes + other.bytes,
-            self.answers + other.answers,
-            self.answers_limited + other.answers_limited,
-            tuple(map(sum, zip(self.drops, other.drops, strict=True))),
-        )
+        names = [field.name for field in fields(self)]
+        pairs = ((getattr(self, name), getattr(other, name)) for name in names)
+        return Counters(*(_sum(a, b) for a, b in pairs))
+
+
+def _sum(a: Any, b: Any) -> Any:
+    """Of two numbers, or of two tuples, member by member."""
+    return a + b if isinstance(a, int) else tuple(map(sum, zip(a, b, strict=True)))

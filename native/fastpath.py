@@ -10,6 +10,7 @@ import errno
 import os
 from array import array
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from flannelette.native._fastpath import ffi, lib
@@ -28,6 +29,9 @@ from flannelette.native.api import (
 
 if TYPE_CHECKING:  # these names are in the stub only
     from flannelette.native._fastpath import Handle
+
+
+_COUNTERS = tuple(field.name for field in fields(Counters))
 
 
 def _check(result: int) -> int:
@@ -100,13 +104,8 @@ class FastPath:
         """Any thread."""
         counters = ffi.new("struct fp_counters *")
         lib.fp_read_counters(self._fp, direction, counters)
-        return Counters(
-            packets=counters.packets,
-            bytes=counters.bytes,
-            answers=counters.answers,
-            answers_limited=counters.answers_limited,
-            drops=tuple(counters.drops),
-        )
+        read = {name: getattr(counters, name) for name in _COUNTERS}
+        return Counters(**read | {"drops": tuple(counters.drops)})
 
     def offloads(self) -> Offload:
         """Those in use: the kernel may have refused some. Any thread."""

@@ -118,6 +118,12 @@ struct fp_counters {
     uint64_t packets, bytes;           /* forwarded */
     uint64_t answers, answers_limited; /* ICMP errors: made, and held back by rate */
     uint64_t drops[FP_DROPS];
+    /* What went over the border to the kernel, and by how many system calls; calls that
+     * found nothing, or failed, are among them. A burst that the kernel cuts or joins is
+     * one message. */
+    uint64_t frames, frame_bytes, tun_calls; /* bytes with the virtio headers */
+    uint64_t messages, message_bytes, wire_calls; /* bytes of UDP payload */
+    uint64_t waits; /* how often there was something to read again: pumps begun */
 };
 
 struct fp;

@@ -163,4 +163,11 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
     result->answers_limited = value_of(&counters->answers_limited);
     for (int i = 0; i < FP_DROPS; i++)
         result->drops[i] = value_of(&counters->drops[i]);
+    result->frames = value_of(&counters->frames);
+    result->frame_bytes = value_of(&counters->frame_bytes);
+    result->tun_calls = value_of(&counters->tun_calls);
+    result->messages = value_of(&counters->messages);
+    result->message_bytes = value_of(&counters->message_bytes);
+    result->wire_calls = value_of(&counters->wire_calls);
+    result->waits = value_of(&counters->waits);
 }

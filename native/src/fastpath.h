@@ -201,6 +201,8 @@ bool routes_has_peer(const struct routes *routes, const struct fp_peer *peer);
 
 struct counters { /* one writer each; readers elsewhere */
     _Atomic uint64_t packets, bytes, answers, answers_limited, drops[FP_DROPS];
+    _Atomic uint64_t frames, frame_bytes, tun_calls;
+    _Atomic uint64_t messages, message_bytes, wire_calls, waits;
 };
 
 static inline void count(_Atomic uint64_t *counter, uint64_t n)

@@ -5,6 +5,7 @@
 #include "fastpath.h"
 
 #include <errno.h>
+#include <sys/types.h>
 
 static inline uint32_t min32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
@@ -17,6 +18,21 @@ static inline void forwarded(struct pump *pump, uint32_t packets, uint64_t bytes
 {
     count(&pump->counters.packets, packets);
     count(&pump->counters.bytes, bytes);
+}
+
+/* A call on the TUN has moved so many bytes, or failed. */
+static inline void called_tun(struct pump *pump, ssize_t bytes)
+{
+    count(&pump->counters.tun_calls, 1);
+    if (bytes < 0) return;
+    count(&pump->counters.frames, 1);
+    count(&pump->counters.frame_bytes, (uint64_t)bytes);
+}
+
+static inline void moved_message(struct pump *pump, uint64_t bytes)
+{
+    count(&pump->counters.messages, 1);
+    count(&pump->counters.message_bytes, bytes);
 }
 
 static inline bool uses(struct fp *fp, uint32_t offload)

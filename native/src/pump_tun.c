@@ -4,7 +4,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static ssize_t read_frame(struct fp *fp, struct fp_frame *frame, size_t room)
+static ssize_t read_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame,
+                          size_t room)
 {
     struct iovec parts[2] = {
         {&frame->vnet, sizeof frame->vnet},
@@ -12,6 +13,7 @@ static ssize_t read_frame(struct fp *fp, struct fp_frame *frame, size_t room)
     };
     bool vnet = fp->config.offloads & FP_VNET;
     ssize_t length = readv(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1);
+    called_tun(pump, length);
     if (length < 0 || !vnet) return length;
     return length < (ssize_t)sizeof frame->vnet ? 0
                                                 : length - (ssize_t)sizeof frame->vnet;
@@ -24,7 +26,7 @@ int read_frames(struct fp *fp, struct pump *pump, uint32_t want, bool *empty)
     while (got < want && pump->buffer_size - used > FP_MAX_PACKET + room) {
         struct fp_frame *frame = &pump->frames[got];
         *frame = (struct fp_frame){.data = pump->buffer + used};
-        ssize_t length = read_frame(fp, frame, pump->buffer_size - used);
+        ssize_t length = read_frame(fp, pump, frame, pump->buffer_size - used);
         if (length < 0 && errno == EINTR) continue;
         *empty = length < 0 && errno == EAGAIN;
         if (*empty) break;
@@ -45,7 +47,9 @@ static int write_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame)
     };
     bool vnet = fp->config.offloads & FP_VNET;
     for (;;) {
-        if (writev(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1) >= 0) return 0;
+        ssize_t length = writev(fp->config.tun_fd, parts + !vnet, vnet ? 2 : 1);
+        called_tun(pump, length);
+        if (length >= 0) return 0;
         if (errno == EAGAIN && wait_writable(pump, fp->config.tun_fd)) continue;
         if (errno != EINTR) return -errno;
     }

@@ -87,13 +87,16 @@ static void send_apart(struct fp *fp, struct pump *pump, int fd, uint32_t at)
         ssize_t sent;
         do {
             sent = sendto(fd, data, length, 0, message->msg_name, message->msg_namelen);
+            count(&pump->counters.wire_calls, 1);
         } while (sent < 0 &&
                  (errno == EINTR ||
                   (is_full(errno) && wait_writable(pump, fd))));
-        if (sent < 0)
+        if (sent < 0) {
             count(&pump->counters.drops[FP_SEND_FAILED], 1);
-        else
+        } else {
+            moved_message(pump, length);
             forwarded(pump, 1, length - headroom(fp));
+        }
         data += length;
         left -= length;
     }
@@ -122,6 +125,7 @@ static void send_messages(struct fp *fp, struct pump *pump, int fd, uint32_t tot
 {
     for (uint32_t next = 0; next < total;) {
         int sent = sendmmsg(fd, pump->messages + next, total - next, 0);
+        count(&pump->counters.wire_calls, 1);
         if (sent < 0) {
             if (!retry(fp, pump, fd, next)) next++;
             continue;
@@ -129,6 +133,7 @@ static void send_messages(struct fp *fp, struct pump *pump, int fd, uint32_t tot
         for (int i = 0; i < sent; i++, next++) {
             uint32_t length = (uint32_t)pump->iovecs[next].iov_len;
             uint32_t packets = packets_in(length, pump->segments[next]);
+            moved_message(pump, length);
             forwarded(pump, packets, length - packets * headroom(fp));
         }
     }
@@ -220,9 +225,11 @@ int receive_bursts(struct pump *pump, int fd, uint32_t want)
     for (; pump->prepared < want; pump->prepared++) prepare_message(pump, pump->prepared);
     /* A slot is longer than the MTU: what is cut to fit is still oversize. */
     int got = recvmmsg(fd, pump->messages, want, MSG_DONTWAIT, NULL);
+    count(&pump->counters.wire_calls, 1);
     if (got < 0) return -errno;
     for (int i = 0; i < got; i++) {
         uint32_t length = pump->messages[i].msg_len;
+        moved_message(pump, length);
         pump->bursts[i] = (struct fp_burst){
             pump->iovecs[i].iov_base, length,
             segment_of(&pump->messages[i].msg_hdr, length), 0,

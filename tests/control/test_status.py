@@ -17,6 +17,13 @@ DIRECTION = {
     "answers": 0,
     "answers_limited": 0,
     "drops": {"short": 0},
+    "frames": 0,
+    "frame_bytes": 0,
+    "tun_calls": 0,
+    "messages": 0,
+    "message_bytes": 0,
+    "wire_calls": 0,
+    "waits": 0,
 }
 DOCUMENT: dict[str, Any] = {
     "version": "0.1.0",
@@ -57,6 +64,9 @@ DOCUMENT: dict[str, Any] = {
     ],
     "ignored": [],
     "counters": {"tx": DIRECTION, "rx": DIRECTION},
+    "peers": [],
+    "sockets": [],
+    "tun_drops": 0,
     "repairs": 3,
     "last_error": None,
 }
@@ -210,6 +220,21 @@ def test_icmp_errors_are_told_when_there_are_any() -> None:
     document = changed(counters__tx__answers=5, counters__tx__answers_limited=1200)
     assert "ICMP errors: 5 sent, 1,200 kept back" in render(document)
     assert "ICMP" not in render(DOCUMENT)
+
+
+def test_what_went_over_the_border_is_told_when_anything_did() -> None:
+    """Frames, messages, the calls for both, and wake-ups."""
+    document = changed(
+        counters__rx__frames=1200,
+        counters__rx__tun_calls=1300,
+        counters__rx__messages=40,
+        counters__rx__wire_calls=50,
+        counters__rx__waits=7,
+    )
+    line = "         1,200 frames, 40 messages, 1,350 calls, 7 wake-ups"
+    shown = render(document).splitlines()
+    assert shown[shown.index(line) - 1].startswith("rx ")
+    assert "wake-ups" not in render(DOCUMENT)
 
 
 @pytest.mark.parametrize(
