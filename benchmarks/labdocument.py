@@ -93,8 +93,7 @@ class Sleeper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preemptions: int
     """Times that they were made to wait (involuntary ones)."""
     waits: int | None
-    """Returns of poll() that the fast path has counted; None: driven by the event
-    loop, or not counted."""
+    """Wake-ups that the daemon has counted: calls of its pumps. None: not counted."""
     seconds: float
     """Of processor time."""
 
