@@ -1,0 +1,69 @@
+// The charts: report*.py made them, here they get the theme's colours and their controls.
+/* global Plotly */
+
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const root = document.documentElement;
+const probe = document.body.appendChild(document.createElement("i"));
+probe.hidden = true;
+let rung = null;
+
+// The current value of one of page.css's colours.
+function colour(name) {
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
+}
+
+// A copy of a figure in which names of colours have become colours.
+function coloured(value) {
+  if (typeof value === "string") return value.startsWith("--") ? colour(value) : value;
+  if (Array.isArray(value)) return value.map(coloured);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, coloured(each)]));
+}
+
+const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value;
+
+function axes({ xaxis, yaxis, barmode }) {
+  const line = colour("--line"), soft = colour("--soft");
+  const scale = chosen("scale");
+  const type = barmode || scale === "auto" ? xaxis.type : scale; // stacks begin at zero
+  const logarithmic = type === "log";
+  return {
+    xaxis: {
+      ...xaxis, type, gridcolor: line, zerolinecolor: line, fixedrange: true,
+      rangemode: "tozero", nticks: 7, tickfont: { color: soft },
+      dtick: logarithmic ? 1 : undefined, exponentformat: "none",
+      minor: logarithmic ? { showgrid: true, gridcolor: line, dtick: "D1", griddash: "dot" } : {},
+    },
+    yaxis: { ...yaxis, gridcolor: line, fixedrange: true, automargin: true, ticks: "" },
+  };
+}
+
+function draw({ id, figure }) {
+  const rows = figure.layout.yaxis.categoryarray;
+  const at = rows.indexOf(rung);
+  const highlight = at < 0 ? [] : [{
+    type: "rect", xref: "paper", x0: 0, x1: 1, y0: at - 0.5, y1: at + 0.5,
+    fillcolor: colour("--wash"), line: { width: 0 }, layer: "below",
+  }];
+  const layout = {
+    ...coloured(figure.layout), ...axes(figure.layout), shapes: highlight,
+    height: 90 + rows.length * 36, margin: { l: 8, r: 26, t: 12, b: 36 },
+    font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, itemclick: "toggle" },
+    barnorm: figure.layout.barmode && chosen("bars") === "share" ? "percent" : "",
+    hoverlabel: { bgcolor: colour("--surface"), font: { color: colour("--ink") } },
+  };
+  Plotly.react(id, coloured(figure.data), layout, { displayModeBar: false, responsive: true });
+}
+
+const drawAll = () => charts.forEach(draw);
+
+document.addEventListener("rung", ({ detail }) => {
+  rung = detail;
+  drawAll();
+});
+document.addEventListener("theme", drawAll);
+for (const input of document.querySelectorAll('input[name="scale"], input[name="bars"]'))
+  input.addEventListener("change", drawAll);

@@ -1,0 +1,66 @@
+"""The lab's report: one HTML file with everything in it, which opens offline.
+
+What it says is made here and in the modules named report*.py, as HTML that is complete
+without scripts but for the drawings; how it looks and moves is in page/. The one
+library is plotly.js, which comes with Python's plotly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+
+from flannelette.benchmarks import reportcharts, reportsections as sections
+from flannelette.benchmarks.labdocument import Document
+from flannelette.benchmarks.reporthtml import Html, data, join, tag
+from flannelette.benchmarks.reportjourney import picture, processor_time
+from flannelette.control.extras import need
+
+_PAGE = Path(__file__).with_name("page")
+_SCRIPTS = ("page.js", "journey.js", "charts.js")
+
+
+def render(document: Document) -> str:
+    """As one HTML file. What is missing in the document is shown as missing.
+
+    Raises ResultsError for a document whose ladder is none, HostError without plotly.
+    """
+    ladder = document.results()
+    wire, rungs = document.wire, document.rungs
+    panels = reportcharts.panels(ladder, wire, rungs)
+    times = [
+        chart
+        for host, direction, title in (
+            (1, "tx", "The sender's daemon: TUN to wire"),
+            (2, "rx", "The receiver's daemon: wire to TUN"),
+        )
+        if (chart := reportcharts.stages(rungs, host, direction, title))
+    ]
+    pictures = [picture(rung, processor_time(rung, ladder, wire)) for rung in rungs]
+    return Template(_read("page.html")).substitute(
+        css=_read("page.css"),
+        header=sections.header(document, ladder),
+        rungs=sections.choice(rungs),
+        journey=sections.journey(rungs),
+        ladder=sections.ladder(document, ladder, panels),
+        time=sections.time(document, times),
+        machine=sections.machine(document, ladder),
+        numbers=sections.numbers(document, ladder),
+        notes=sections.notes(document),
+        data=join(data("pictures", pictures), data("charts", panels + times)),
+        plotly=_plotly(),
+        scripts=join(*(tag("script", _code(name), type="module") for name in _SCRIPTS)),
+    )
+
+
+def _plotly() -> Html:
+    source: str = need("plotly.offline", "lab").get_plotlyjs()
+    return tag("script", Html(source))
+
+
+def _code(name: str) -> Html:
+    return Html("\n" + _read(name))
+
+
+def _read(name: str) -> str:
+    return (_PAGE / name).read_text(encoding="utf-8")

@@ -1,0 +1,355 @@
+"""The sections of the report, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flannelette.benchmarks import reporttables as tables
+from flannelette.benchmarks.labdocument import Document, Rung, TimerCost
+from flannelette.benchmarks.reportcharts import Json
+from flannelette.benchmarks.reporthtml import Html, join, tag
+from flannelette.benchmarks.reportjourney import GAP, Total, number, totals
+from flannelette.benchmarks.reportsteps import Change, bottom_and_top, changes
+from flannelette.benchmarks.results import METRICS, Results
+
+_HEADLINES = {
+    "tcp1": "TCP, one flow",
+    "syscalls": "system calls for a packet",
+    "copies": "bytes copied for a byte delivered",
+    "rtt": "round-trip time",
+}
+_UNITS = {metric.key: metric.unit for metric in METRICS} | {"syscalls": "", "copies": ""}
+WIRES = {
+    "nic": "segments TCP and UDP, but knows no tunnels, like a common NIC",
+    "plain": "segments nothing, like an old or virtual NIC",
+    "veth": "between containers: nothing is ever segmented",
+}
+
+
+def header(document: Document, ladder: Results) -> Html:
+    """What was measured where, and how far it is from the bottom to the top."""
+    ends = bottom_and_top(document.rungs)
+    return tag(
+        "header",
+        tag("p", "flannelette lab", class_="kicker"),
+        tag("h1", "What does it cost to carry packets through userspace?"),
+        tag(
+            "p",
+            "The same traffic over the same two hosts, one thing switched at a time."
+            " Choose a rung of the ladder and follow a packet: where it crosses into"
+            " the kernel and back, what is copied there, and what that costs.",
+            class_="lead",
+        ),
+        _headlines(document, ladder, *ends) if ends else None,
+        tag(
+            "p",
+            f"{ladder.started} · {document.machine.get('machine', 'machine not known')}"
+            f" · {document.machine.get('kernel', 'kernel not known')}"
+            f" · wire {document.wire} · took {document.seconds:.0f} s",
+            class_="soft",
+        ),
+    )
+
+
+def _headlines(document: Document, ladder: Results, low: Rung, high: Rung) -> Html:
+    facts = []
+    for metric, title in _HEADLINES.items():
+        old = ladder.figure(document.wire, low.name, metric)
+        new = ladder.figure(document.wire, high.name, metric)
+        if old and new:
+            facts.append(
+                tag(
+                    "div",
+                    tag("dt", title),
+                    tag(
+                        "dd",
+                        tag("span", number(old.median), class_="from"),
+                        tag("span", "→", class_="arrow"),
+                        tag("b", number(new.median)),
+                        tag("small", _UNITS[metric]),
+                    ),
+                )
+            )
+    if not facts:
+        return Html()
+    return join(
+        tag("dl", *facts, class_="facts"),
+        tag(
+            "p",
+            "From ", tag("b", low.name), f" ({low.title}) to ",
+            tag("b", high.name), f" ({high.title}).",
+            class_="soft",
+        ),
+    )  # fmt: skip
+
+
+def choice(rungs: Sequence[Rung]) -> Html:
+    """The control by which a rung is chosen."""
+    first = next((rung.name for rung in rungs if rung.flags), None)
+    first = first or (rungs[0].name if rungs else None)
+    buttons = (
+        tag(
+            "label",
+            tag(
+                "input",
+                type="radio",
+                name="rung",
+                value=rung.name,
+                checked=rung.name == first,
+            ),
+            tag("span", rung.name),
+            title=rung.title,
+        )
+        for rung in rungs
+    )
+    return tag("fieldset", tag("legend", "Rung"), *buttons, class_="rungs")
+
+
+# ---- the journey ---------------------------------------------------------------------
+
+
+def journey(rungs: Sequence[Rung]) -> Html:
+    """The picture, and below it what each rung's journey costs."""
+    return _section(
+        "journey",
+        "The journey of one packet",
+        tag(
+            "p",
+            "A packet of one TCP flow goes from the app on the first host to the app"
+            " on the second. Where it passes the border between a program and the"
+            " kernel there is a system call, and the call copies it.",
+        ),
+        tag(
+            "figure",
+            tag("div", id="picture"),
+            tag(
+                "figcaption",
+                "Squares: packets that pass in one call, on average, 64 at most. All"
+                " numbers are measured, per packet of 1 to "
+                f"{max((rung.mtu for rung in rungs), default=0):,} bytes; times are"
+                " of the thread that calls.",
+            ),
+            class_="picture",
+        ),
+        tag(
+            "p",
+            tag("button", "Send a packet", id="play", type="button"),
+            tag("output", id="slow", for_="play"),
+            class_="play",
+        ),
+        *(_costs(rung) for rung in rungs),
+    )
+
+
+def _costs(rung: Rung) -> Html:
+    flags = " ".join(rung.flags or ())
+    return tag(
+        "article",
+        tag("h3", tag("span", rung.name, class_="badge"), rung.title),
+        tag("p", "Switched: ", rung.switched, ". " if flags else None,
+            tag("code", flags) if flags else None) if rung.switched else None,
+        tag("dl", *map(_total, totals(rung)), class_="totals"),
+        tables.crossings(rung),
+        class_="rung",
+        data_rung=rung.name,
+    )  # fmt: skip
+
+
+def _total(total: Total) -> Html:
+    return tag(
+        "div",
+        tag("dt", total.title, tag("small", total.about)),
+        tag(
+            "dd",
+            tag("b", number(total.measured)),
+            tag("small", "measured"),
+            tag("i", number(total.theory)),
+            tag("small", "in theory"),
+        ),
+    )
+
+
+# ---- the ladder ----------------------------------------------------------------------
+
+
+def ladder(document: Document, found: Results, panels: Sequence[Json]) -> Html:
+    """The charts, and what each step has changed and why."""
+    return _section(
+        "ladder",
+        "The ladder",
+        tag(
+            "p",
+            "Every rung differs from the one above it by one thing. Large marks are"
+            " medians, small ones the rounds, and the line is their range.",
+        ),
+        _switch(
+            "scale",
+            "Scale",
+            {"auto": "as suits", "linear": "from zero", "log": "logarithmic"},
+        ),
+        tag("div", *map(chart, panels), class_="charts")
+        if panels
+        else tag("p", "Nothing was measured.", class_="gap"),
+        tag("h3", "Step by step"),
+        tag("ol", *_steps(document, found), class_="steps"),
+    )
+
+
+def _steps(document: Document, found: Results) -> Iterable[Html]:
+    before: Rung | None = None
+    for rung in document.rungs:
+        differences = (
+            changes(found, document.wire, before, rung) if before is not None else []
+        )
+        yield tag(
+            "li",
+            tag("h4", tag("span", rung.name, class_="badge"), rung.title),
+            tag("p", rung.gain),
+            tag("ul", *map(_change, differences), class_="changes")
+            if differences
+            else None,
+            data_rung=rung.name,
+        )
+        before = rung
+
+
+def _change(change: Change) -> Html:
+    factor = change.factor
+    times = f"× {number(factor)}" if factor >= 1 else f"÷ {number(1 / factor)}"
+    if not change.clear:
+        kind, times = "same", f"{times}, within the spread"
+    else:
+        kind = "better" if change.better else "worse"
+    return tag("li", f"{change.title} ", tag("b", times), class_=kind)
+
+
+def chart(panel: Json) -> Html:
+    """The place of a chart; who does not see it hears its numbers."""
+    return tag(
+        "figure",
+        tag("figcaption", panel["title"], tag("small", panel["unit"])),
+        tag("div", id=panel["id"], role="img", aria_label=panel["said"]),
+        class_="chart",
+    )
+
+
+# ---- time, machine, numbers, notes ---------------------------------------------------
+
+
+def time(document: Document, charts: Sequence[Json]) -> Html:
+    """Where it goes, and what it costs to know."""
+    return _section(
+        "time",
+        "Where the time goes",
+        tag(
+            "p",
+            "The daemon's fast path looks at the clock between its stages, in some of"
+            " its rounds. ",
+            tag("b", "read, send, receive"), " and ", tag("b", "write"),
+            " are system calls: the kernel's time, copying included. The others are"
+            " the daemon's own.",
+        ),
+        _switch("bars", "Bars", {"time": "nanoseconds", "share": "shares"})
+        if charts
+        else tag("p", "No stage was timed in this run.", class_="gap"),
+        tag("div", *map(chart, charts), class_="charts"),
+        tag("p", _timers(document.timers)),
+    )  # fmt: skip
+
+
+def _timers(cost: TimerCost | None) -> str:
+    if cost is None or not cost.on or not cost.off:
+        return "What the timers themselves cost was not measured in this run."
+    off, on = (sorted(values)[len(values) // 2] for values in (cost.off, cost.on))
+    return (
+        f"The timers are off unless asked for. Taking the time of one round in"
+        f" {cost.every} on the rung {cost.rung} gave {number(on)} Gbit/s of TCP,"
+        f" without it {number(off)} (rounds {_range(cost.on)} and {_range(cost.off)})."
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{number(min(values))} to {number(max(values))}"
+
+
+def machine(document: Document, ladder: Results) -> Html:
+    """What must be known about where it was measured."""
+    facts = dict(document.machine)
+    facts["wire"] = f"{document.wire}: {WIRES.get(document.wire, 'not known')}"
+    facts["offloads granted"] = ", ".join(document.offloads) or "none"
+    facts |= {f"setting: {name}": text for name, text in ladder.settings.items()}
+    facts["run"] = f"{ladder.run}, {ladder.started}, {document.seconds:.0f} s"
+    listed = (tag("div", tag("dt", key), tag("dd", text)) for key, text in facts.items())
+    return _section(
+        "machine",
+        "The machine",
+        tag("dl", *listed, class_="machine"),
+        tag("h3", "To repeat this"),
+        tag(
+            "p",
+            tag("code", document.command, id="command"),
+            tag("button", "Copy", id="copy", type="button"),
+            class_="command",
+        ),
+    )
+
+
+def numbers(document: Document, ladder: Results) -> Html:
+    """All of them."""
+    return _section(
+        "numbers",
+        "Every number",
+        tag(
+            "p",
+            "Medians over the rounds, and half of what lies between the least and the"
+            " most as a share of the median. ",
+            tag("b", GAP), " was not measured.",
+        ),
+        tables.medians(document, ladder),
+        tables.stages(document),
+        tables.checks(document),
+        tables.rounds(ladder),
+    )  # fmt: skip
+
+
+def notes(document: Document) -> Html:
+    """What is to be known before anything of this is believed."""
+    return _section(
+        "notes",
+        "Honest notes",
+        tag(
+            "ul",
+            *(tag("li", note) for note in document.notes),
+            tag(
+                "li",
+                "Measured means counted by the daemons in their system calls, or by"
+                " the kernel where it is said. In theory means calculated from how a"
+                " rung works, at its best; it is not measured.",
+            ),
+            tag(
+                "li",
+                "Both hosts share this machine's processors, so a rate here is that of"
+                " sender and receiver together; ratios carry over better than rates.",
+            ),
+        ),
+    )
+
+
+def _section(name: str, title: str, *children: Html | None) -> Html:
+    heading = tag("h2", title, id=f"{name}-title")
+    return tag(
+        "section", heading, *children, id=name, aria_labelledby=f"{name}-title"
+    )
+
+
+def _switch(name: str, legend: str, choices: dict[str, str]) -> Html:
+    """A choice of a few; the first is on."""
+    buttons = (
+        tag(
+            "label",
+            tag("input", type="radio", name=name, value=value, checked=not order),
+            tag("span", text),
+        )
+        for order, (value, text) in enumerate(choices.items())
+    )
+    return tag("fieldset", tag("legend", legend), *buttons, class_="switch")

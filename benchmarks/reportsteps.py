@@ -1,0 +1,57 @@
+"""What each step of the ladder has changed, as far as the rounds can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flannelette.benchmarks.labdocument import Rung
+from flannelette.benchmarks.results import Figure, Results, ratio
+
+LOOKED_AT = {
+    "tcp1": ("TCP, one flow", True),
+    "udp64": ("small packets", True),
+    "rtt": ("round-trip time", False),
+    "daemons_gb": ("daemons' time per GB", False),
+    "syscalls": ("system calls", False),
+    "switches": ("context switches", False),
+}
+"""Metric → what to call it, and whether more of it is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of one metric, from one rung to another."""
+
+    title: str
+    before: Figure
+    after: Figure
+    factor: float
+    """Of the medians."""
+    clear: bool
+    """All rounds of one lie above all rounds of the other."""
+    better: bool
+
+
+def changes(ladder: Results, wire: str, before: Rung, after: Rung) -> list[Change]:
+    """Those of LOOKED_AT that were measured of both."""
+    found = []
+    for metric, (title, more) in LOOKED_AT.items():
+        old = ladder.figure(wire, before.name, metric)
+        new = ladder.figure(wire, after.name, metric)
+        factor = ratio(new, old) if old and new else None
+        if old and new and factor is not None:
+            better = (factor > 1) == more
+            found.append(Change(title, old, new, factor, _apart(old, new), better))
+    return found
+
+
+def bottom_and_top(rungs: Sequence[Rung]) -> tuple[Rung, Rung] | None:
+    """The first and the last that are ours; None if there are no two."""
+    ours = [rung for rung in rungs if rung.flags is not None]
+    return (ours[0], ours[-1]) if len(ours) > 1 else None
+
+
+def _apart(one: Figure, other: Figure) -> bool:
+    low, high = sorted((one, other), key=lambda figure: figure.median)
+    return max(low.values) < min(high.values)
