@@ -53,6 +53,7 @@ def test_every_way_to_forward(tmp_path: Path, datapath: str, driver: str) -> Non
             hashlib.sha256(data).digest()
         )
         until(lambda: sent_by(it, 1) == received_by(it, 2) > (3000, 5_000_000))
+        until(lambda: crossed(it, 1, "tx") == crossed(it, 2, "rx") >= 5_000_000)
         for number in (1, 2):
             assert it.drops(number, "tx") == it.drops(number, "rx") == {}
 
@@ -65,6 +66,15 @@ def sent_by(it: Lab, number: int) -> tuple[int, int]:
 def received_by(it: Lab, number: int) -> tuple[int, int]:
     counters = it.status(number)["counters"]["rx"]
     return counters["packets"], counters["bytes"]
+
+
+def crossed(it: Lab, number: int, direction: str) -> int:
+    """Bytes through the sockets: of udp, those of the packets."""
+    counters = it.status(number)["counters"][direction]
+    assert all(counters[way] for way in ("frames", "tun_calls", "wire_calls", "waits"))
+    assert counters["frame_bytes"] > 5_000_000
+    bytes_moved: int = counters["message_bytes"]
+    return bytes_moved
 
 
 def test_one_datagram_is_one_packet_on_the_wire(two: Lab) -> None:
