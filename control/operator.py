@@ -3,6 +3,10 @@
 A client connects to a Unix stream socket, sends one line, which is a command, and gets
 one JSON document until the end of the stream; {"error": ...} when it went wrong. Only
 the daemon's own user may connect.
+
+A command that streams may have an argument, behind a space, and gives more behind the
+line of its document, for as long as the client keeps its own side open: it ends by
+shutting that down, reads what is still to come, and closes.
 """
 
 from __future__ import annotations
@@ -16,29 +20,42 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flannelette.control.errors import HostError
+from flannelette.control.errors import HostError, one_line
 from flannelette.control.subnetfile import make_directory
 
 log = logging.getLogger(__name__)
 
 Commands = Mapping[str, Callable[[], object]]
+Stream = Callable[[str, asyncio.Event], AsyncGenerator[bytes]]
+"""From the argument, and an event that is set once the client wants no more: first the
+line of the document, then the rest. Raises HostError before the first."""
+Streams = Mapping[str, Stream]
 
-REQUEST_MAX = 1024
-"""Bytes of a request, its newline included."""
+REQUEST_MAX = 1 << 17
+"""Bytes of a request, its newline included: room for the longest filter there is."""
 DEADLINE = 5.0
-"""Seconds for one exchange, on either side."""
+"""Seconds for one exchange, on either side; of a stream, for its first line and for
+what is left once the client wants no more. Between them it may be slow."""
 _LOCK_RETRY = 0.05
 _ACCEPT_RETRY = 1.0
 
 
 @asynccontextmanager
-async def serve(path: Path, commands: Commands) -> AsyncIterator[None]:
+async def serve(
+    path: Path, commands: Commands, streams: Streams | None = None
+) -> AsyncIterator[None]:
     """Answer commands at path until the context ends; then the socket is gone.
 
     A command's result must be fit for JSON. Raises HostError when another daemon
@@ -51,7 +68,8 @@ async def serve(path: Path, commands: Commands) -> AsyncIterator[None]:
         except OSError as error:
             error.add_note(f"while opening the operator socket {path}")
             raise
-        server = asyncio.create_task(_serve(listener, commands), name="operator")
+        serving = _serve(listener, commands, streams or {})
+        server = asyncio.create_task(serving, name="operator")
         try:
             yield
         finally:
@@ -59,7 +77,7 @@ async def serve(path: Path, commands: Commands) -> AsyncIterator[None]:
             await asyncio.wait([server])
 
 
-async def _serve(listener: socket.socket, commands: Commands) -> None:
+async def _serve(listener: socket.socket, commands: Commands, streams: Streams) -> None:
     """Accept clients until cancelled, and then leave those that are there.
 
     Not asyncio's Server: when it is closed it loses connections that it has accepted
@@ -79,7 +97,7 @@ async def _serve(listener: socket.socket, commands: Commands) -> None:
                 await asyncio.sleep(_ACCEPT_RETRY)
                 continue
             connection.setblocking(False)
-            client = clients.create_task(_answer(connection, commands))
+            client = clients.create_task(_answer(connection, commands, streams))
             # Not in the task: it may be cancelled before its first step.
             client.add_done_callback(partial(_close, connection))
 
@@ -98,22 +116,79 @@ def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
     connection.close()
 
 
-async def _answer(connection: socket.socket, commands: Commands) -> None:
+async def _answer(
+    connection: socket.socket, commands: Commands, streams: Streams
+) -> None:
     """One exchange. A client that is too slow, or gone, is left behind."""
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(DEADLINE) as deadline:
             request = await _request(connection)
-            await loop.sock_sendall(connection, _answer_to(request, commands))
+            name, _, argument = (request or "").partition(" ")
+            if name in streams:
+                await _stream(connection, streams[name], argument, deadline)
+                return
+            answer = _answer_to(request, commands, streams)
+            await loop.sock_sendall(connection, answer)
     except (TimeoutError, OSError):
         log.debug("an operator's client did not stay for the answer")
+
+
+async def _stream(
+    connection: socket.socket, stream: Stream, argument: str, deadline: asyncio.Timeout
+) -> None:
+    """Send what the stream gives until the client has heard enough."""
+    loop = asyncio.get_running_loop()
+    enough = asyncio.Event()
+    async with aclosing(_parts(stream, argument, enough)) as parts:
+        await loop.sock_sendall(connection, await anext(parts))
+        deadline.reschedule(None)
+        end = asyncio.create_task(_at_end(connection, enough, deadline))
+        try:
+            async for part in parts:
+                await loop.sock_sendall(connection, part)
+        finally:
+            end.cancel()
+            await asyncio.wait([end])
+
+
+async def _parts(
+    stream: Stream, argument: str, enough: asyncio.Event
+) -> AsyncGenerator[bytes]:
+    """What a stream gives; at least one line, which may be an error."""
+    begun = False
+    async with aclosing(stream(argument, enough)) as parts:
+        try:
+            async for part in parts:
+                begun = True
+                yield part
+            return
+        except HostError as error:
+            why = one_line(error)
+        except Exception as error:  # as of a command
+            log.exception("a stream failed")
+            why = f"it failed: {error!r}"
+    if not begun:
+        yield _encode({"error": why})
+
+
+async def _at_end(
+    connection: socket.socket, enough: asyncio.Event, deadline: asyncio.Timeout
+) -> None:
+    """Once the client shuts its side down, or is gone, it has heard enough."""
+    loop = asyncio.get_running_loop()
+    with suppress(OSError):
+        while await loop.sock_recv(connection, 4096):
+            pass
+    enough.set()
+    deadline.reschedule(loop.time() + DEADLINE)
 
 
 async def _request(connection: socket.socket) -> str | None:
     """The line that a client sends; None when there is no such line."""
     loop = asyncio.get_running_loop()
     received = b""
-    while b"\n" not in received and len(received) < REQUEST_MAX:
+    while b"\n" not in received and len(received) <= REQUEST_MAX:
         data = await loop.sock_recv(connection, 65536)
         if not data:
             break
@@ -124,13 +199,13 @@ async def _request(connection: socket.socket) -> str | None:
     return line.strip().decode(errors="replace")
 
 
-def _answer_to(request: str | None, commands: Commands) -> bytes:
+def _answer_to(request: str | None, commands: Commands, streams: Streams) -> bytes:
     """The document for a request, encoded."""
     if request is None:
         return _encode({"error": f"one line of at most {REQUEST_MAX} bytes is wanted"})
     command = commands.get(request)
     if command is None:
-        known = ", ".join(sorted(commands))
+        known = ", ".join(sorted([*commands, *streams]))
         return _encode({"error": f"unknown command {request!r:.60}; known: {known}"})
     try:
         return _encode(command())
@@ -219,25 +294,41 @@ def ask(path: Path, command: str) -> dict[str, Any]:
     """Send a command to the daemon at path and return its answer. Blocks.
 
     Raises HostError when no daemon answers in time, or it answers with an error."""
-    try:
-        answer = _exchange(path, f"{command}\n".encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise HostError(f"no daemon answers at {path}: {reason}") from None
-    try:
-        document = json.loads(answer)
-    except ValueError:
-        raise HostError(f"what answers at {path} is no flannelette") from None
-    if not isinstance(document, dict) or "error" in document:
-        reason = document["error"] if isinstance(document, dict) else repr(document)
-        raise HostError(f"the daemon at {path} answers: {reason}")
-    return document
+    with connect(path, command) as connection, connection.makefile("rb") as stream:
+        try:
+            answer = stream.read()
+        except OSError as error:
+            raise no_answer(path, error) from None
+    return document(path, answer)
 
 
-def _exchange(path: Path, request: bytes) -> bytes:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+def connect(path: Path, command: str) -> socket.socket:
+    """A connection to the daemon at path, which got this command. Raises HostError.
+
+    Its timeout is DEADLINE."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(DEADLINE)
         connection.connect(os.fspath(path))
-        connection.sendall(request)
-        with connection.makefile("rb") as stream:
-            return stream.read()
+        connection.sendall(f"{command}\n".encode())
+    except OSError as error:
+        connection.close()
+        raise no_answer(path, error) from None
+    return connection
+
+
+def no_answer(path: Path, error: OSError) -> HostError:
+    """That there is none, and why."""
+    return HostError(f"no daemon answers at {path}: {error.strerror or error}")
+
+
+def document(path: Path, answer: bytes) -> dict[str, Any]:
+    """The document in an answer. Raises HostError when it is none, or an error."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        raise HostError(f"what answers at {path} is no flannelette") from None
+    if not isinstance(found, dict) or "error" in found:
+        reason = found["error"] if isinstance(found, dict) else repr(found)
+        raise HostError(f"the daemon at {path} answers: {reason}")
+    return found
