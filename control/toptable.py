@@ -1,0 +1,123 @@
+"""The table of peers in `flannelette top`: pure, for a width.
+
+Columns that do not fit are left out: totals first, then subnets, then packets. What
+remains of the width goes to the addresses and subnets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from flannelette.control.status import printable
+from flannelette.control.topmodel import Column, Peer
+from flannelette.control.toptext import DIM, HEAD, KEY, RX, TX, Part, ago, si
+
+__all__ = ["Table"]
+
+_HEADS = {
+    Column.PEER: "peer",
+    Column.SUBNET: "subnets",
+    Column.TX_BITS: "tx bit/s",
+    Column.TX_PACKETS: "tx pkt/s",
+    Column.TX_BYTES: "tx bytes",
+    Column.RX_BITS: "rx bit/s",
+    Column.RX_PACKETS: "rx pkt/s",
+    Column.RX_BYTES: "rx bytes",
+    Column.IDLE: "idle",
+}
+_NAME = 15
+"""Columns that an IPv4 address has, at most."""
+_NUMBER = 10
+"""With the gap before it, which the arrow of the order stands in."""
+_IDLE = 8
+_WIDTHS = {column: _NUMBER for column in Column} | {
+    Column.PEER: _NAME,
+    Column.SUBNET: 1 + _NAME,
+    Column.IDLE: _IDLE,
+}
+_LEFT_OUT = (
+    (Column.TX_BYTES, Column.RX_BYTES),
+    (Column.SUBNET,),
+    (Column.TX_PACKETS, Column.RX_PACKETS),
+    (Column.IDLE,),
+)
+
+
+class Table:
+    """How peers are laid out in lines of a width."""
+
+    def __init__(self, width: int, peers: Sequence[Peer]) -> None:
+        columns = list(Column)
+        for group in _LEFT_OUT:
+            if sum(_WIDTHS[column] for column in columns) <= width:
+                break
+            columns = [column for column in columns if column not in group]
+        self.columns = tuple(columns)
+        """Those that are shown, from the left."""
+        self._widths = _spread(self.columns, width, peers)
+
+    def head(self, by: Column, reverse: bool) -> Text:
+        """The names of the columns; an arrow tells the order."""
+        text = Text(no_wrap=True)
+        for column, width in zip(self.columns, self._widths, strict=True):
+            down = column.falling != reverse
+            arrow = ("▼" if down else "▲") if column is by else ""
+            name = _HEADS[column]
+            cell = f"{name}{arrow}" if _is_text(column) else f"{arrow}{name}"
+            style = KEY if column is by else HEAD
+            text.append(_aligned(column, cell, width), style)
+        return text
+
+    def row(self, peer: Peer) -> list[Part]:
+        """Texts as wide as the table, and their styles."""
+        return [
+            (_aligned(column, text, width), style)
+            for column, width in zip(self.columns, self._widths, strict=True)
+            for text, style in [_cell(column, peer)]
+        ]
+
+
+def _spread(
+    columns: Sequence[Column], width: int, peers: Sequence[Peer]
+) -> tuple[int, ...]:
+    """The columns' widths: addresses have what they need before subnets have more."""
+    widths = {column: _WIDTHS[column] for column in columns}
+    left = width - sum(widths.values())
+    longest = max((len(peer.address) for peer in peers), default=0)
+    more = max(0, min(left, longest - widths[Column.PEER]))
+    widths[Column.PEER] += more + min(0, left)
+    if Column.SUBNET in widths:
+        widths[Column.SUBNET] += left - more
+    else:
+        widths[Column.PEER] += max(0, left - more)
+    return tuple(max(0, widths[column]) for column in columns)
+
+
+def _is_text(column: Column) -> bool:
+    return column in (Column.PEER, Column.SUBNET)
+
+
+def _aligned(column: Column, text: str, width: int) -> str:
+    """Exactly so wide, with a gap on the side of its neighbour."""
+    if not _is_text(column):
+        return f"{text:>{width}}"[-width:] if width else ""
+    gap = " " if column is Column.SUBNET else ""
+    room = max(0, width - len(gap))
+    if len(text) > room:
+        text = text[: room - 1] + "…" if room else ""
+    return f"{gap}{text:<{room}}"[:width]
+
+
+def _cell(column: Column, peer: Peer) -> Part:
+    if column is Column.PEER:
+        return printable(peer.address), ""
+    if column is Column.SUBNET:
+        return printable(" ".join(peer.subnets)), DIM
+    if column is Column.IDLE:
+        quiet = peer.idle is None or peer.idle >= 60
+        return ago(peer.idle), DIM if quiet else ""
+    value: float | None = getattr(peer, column.value)
+    colour = TX if column.name.startswith("TX") else RX
+    return si(value), colour if value else DIM

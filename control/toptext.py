@@ -1,0 +1,360 @@
+"""`flannelette top` in lines of text: pure, of a view and a terminal's size.
+
+Colours are the terminal's own sixteen, so that they fit its background; none of them is
+alone in what it says. A line is as long as it likes: whoever shows it cuts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from flannelette.control.status import NodeDocument, StatusDocument, duration, printable
+from flannelette.control.topmodel import Direction, Loss, Queue, View
+
+TX, RX = "cyan", "magenta"
+DIM, BAD, WARN, GOOD = "dim", "bold red", "yellow", "green"
+HEAD = "black on green"
+KEY = "black on cyan"
+
+SMALL_SIDE = 36
+"""Columns that a sparkline may have beside the numbers; charts stand below them."""
+CHART_ROWS = 5
+_TALL = 34
+"""Rows of a terminal that has room for charts."""
+_LABEL = 8
+"""Columns of a label and the space after it."""
+_UNKNOWN = "-"
+_UP = " ▁▂▃▄▅▆▇█"
+_RIGHT = " ▏▎▍▌▋▊▉█"
+
+Samples = Sequence[tuple[float, float]]
+"""Of tx and rx, bits/s; the newest last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What is to be said besides the view."""
+
+    interval: float
+    """Seconds."""
+    paused: bool
+    trouble: str | None
+    """Why there is no answer now."""
+
+
+# ---- numbers -------------------------------------------------------------------------
+
+
+def si(value: float | None) -> str:
+    """Such as `0`, `7.5`, `812`, `9.41 G`: six columns; None is not known."""
+    if value is None:
+        return _UNKNOWN
+    power = 0
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
+        value /= 1000
+        power += 1
+    if not power:
+        return f"{value:.1f}" if 0 < value < 9.95 else f"{value:.0f}"
+    places = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{places}f} {_PREFIXES[power]}"
+
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+def ago(seconds: float | None) -> str:
+    """The largest unit: `now`, `59 s`, `3 d`; None is never."""
+    if seconds is None:
+        return "never"
+    return "now" if seconds < 1 else " ".join(duration(seconds).split()[:2])
+
+
+def _mean(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.1f}"
+
+
+# ---- pictures ------------------------------------------------------------------------
+
+
+def gauge(part: float, width: int) -> str:
+    """A bar of that many columns, filled to a part of 0 to 1, in eighths."""
+    eighths = round(min(max(part, 0.0), 1.0) * width * 8)
+    if part > 0:
+        eighths = max(eighths, 1)  # something is not nothing
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_RIGHT[rest] if rest else "")).ljust(width)
+
+
+def chart(values: Sequence[float], width: int, rows: int, top: float) -> list[str]:
+    """Columns as high as the last values, the newest at the right; `top` is as high as
+    all rows."""
+    shown = list(values[-width:]) if width > 0 else []
+    heights = [_eighths(value, rows, top) for value in shown]
+    lines = []
+    for row in reversed(range(rows)):
+        cells = (_UP[min(max(height - 8 * row, 0), 8)] for height in heights)
+        lines.append("".join(cells).rjust(max(width, 0)))
+    return lines
+
+
+def _eighths(value: float, rows: int, top: float) -> int:
+    if value <= 0 or top <= 0:
+        return 0
+    return max(1, round(min(value / top, 1.0) * rows * 8))
+
+
+# ---- the title -----------------------------------------------------------------------
+
+
+def title(shown: View | None, talk: Talk, width: int) -> Text:
+    """Who answers, and how it is."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(" flannelette ", "bold")
+    if talk.trouble is not None:
+        text.append("● ", BAD).append("no daemon" if shown is None else "daemon lost")
+    elif shown is None:
+        text.append("○ asking")
+    else:
+        status = shown.status
+        text.append(f"{printable(status['version'])}  ")
+        ready = status["ready"]
+        text.append("● ", GOOD if ready else WARN)
+        text.append("ready" if ready else "not ready")
+        text.append(f", up {duration(status['uptime'])}")
+    right = "  PAUSED  " if talk.paused else f"every {talk.interval:g} s "
+    text.pad_right(max(1, width - text.cell_len - len(right)))
+    return text.append(right, "bold black on yellow" if talk.paused else DIM)
+
+
+def waiting(path: Path, talk: Talk) -> Text:
+    """In place of everything, until a daemon has answered once."""
+    if talk.trouble is None:
+        return Text(f"asking the daemon at {printable(str(path))}", DIM)
+    text = _line("error", [(printable(talk.trouble), BAD)])
+    return text.append("\n").append(" " * _LABEL + "trying again", DIM)
+
+
+# ---- the summary ---------------------------------------------------------------------
+
+
+def summary(
+    shown: View, samples: Samples, talk: Talk, width: int, height: int
+) -> list[Text]:
+    """What stands above the peers, for a terminal of that size."""
+    tall = height >= _TALL
+    status = shown.status
+    lines = [*_errors(status, talk), *_facts(status, tall)]
+    if not shown.directions:
+        lines.append(_line("traffic", [_carried_by(status)]))
+    else:
+        lines += _directions(shown.directions, samples, width, tall)
+        if tall:
+            lines += [Text(), *_charts(samples, width), Text()]
+        lines += _queues(shown.queues, width, 3 if tall else 1)
+        lines += _losses(shown.losses, width, 6 if tall else 2)
+    room = max(3, height - 9)  # the title, the help, and some peers are shown too
+    return lines[:room]
+
+
+Part = tuple[str, str]
+"""A text and its style."""
+
+
+def _line(label: str, parts: Iterable[Part]) -> Text:
+    text = Text(f" {label:{_LABEL - 1}}", "bold", no_wrap=True, overflow="ellipsis")
+    base = Text(no_wrap=True, overflow="ellipsis").append_text(text)
+    for part, style in parts:
+        base.append(part, style)
+    return base
+
+
+def _errors(status: StatusDocument, talk: Talk) -> Iterator[Text]:
+    if talk.trouble is not None:
+        yield _line("error", [(printable(talk.trouble), BAD)])
+    if status["last_error"]:
+        yield _line("error", [(printable(status["last_error"]), BAD)])
+    store = status["store"]
+    if store and store["error"]:
+        yield _line("store", [(printable(store["error"]), BAD)])
+
+
+def _facts(status: StatusDocument, tall: bool) -> Iterator[Text]:
+    node = status["node"]
+    yield _line("node", [(printable(_node(node)), "")])
+    yield _line("lease", [*_lease(status), ("   ", ""), *_store(status)])
+    if tall:
+        yield _line("path", [(printable(_path(node)), "")])
+
+
+def _node(node: NodeDocument) -> str:
+    if node["public_ip"] is None:
+        return "not known yet"
+    port = f" port {node['port']}" if node["port"] else ""
+    device = f"{node['device'] or 'no device'}, MTU {node['mtu']}"
+    return (
+        f"{node['public_ip']} by {node['interface']}, {node['backend']}{port}, {device}"
+    )
+
+
+def _path(node: NodeDocument) -> str:
+    if node["datapath"] == "kernel":
+        return "the kernel"
+    offloads = " ".join(node["offloads"]) or "none"
+    queues = f"{node['queues']} queue{'s' if node['queues'] > 1 else ''}"
+    return f"{node['datapath']}, {node['driver']}, {queues}, offloads: {offloads}"
+
+
+def _carried_by(status: StatusDocument) -> Part:
+    if status["node"]["datapath"] == "kernel":
+        return "the kernel carries the packets, and counts them", DIM
+    return "none yet", DIM
+
+
+def _lease(status: StatusDocument) -> Iterator[Part]:
+    lease = status["lease"]
+    if lease is None:
+        yield "none yet", WARN
+        return
+    yield ", ".join(filter(None, (lease["subnet"], lease["subnet6"]))), ""
+    left = lease["expires_in"]
+    if left is None:
+        yield ", permanent", ""
+    elif left <= 0:
+        yield ", expired", BAD
+    else:
+        yield f", {duration(left)} left", ""
+
+
+def _store(status: StatusDocument) -> Iterator[Part]:
+    yield "store ", "bold"
+    store = status["store"]
+    if store is None:
+        yield "not open yet", WARN
+    elif store["connected"]:
+        yield f"{store['kind']}, connected, revision {store['revision']}", ""
+    else:
+        yield f"{store['kind']}, ", ""
+        yield "not connected", BAD
+
+
+# ---- traffic -------------------------------------------------------------------------
+
+_WIDTHS = (8, 10, 7, 7, 7, 10, 9)
+_HEADS = ("bit/s", "packets/s", "/burst", "/frame", "/call", "wakeups/s", "drops/s")
+
+
+def _directions(
+    directions: Sequence[Direction], samples: Samples, width: int, tall: bool
+) -> Iterator[Text]:
+    heads = "".join(f"{h:>{w}}" for h, w in zip(_HEADS, _WIDTHS, strict=True))
+    side = 0 if tall else min(SMALL_SIDE, width - _LABEL - sum(_WIDTHS) - 3)
+    yield _line("", [(heads, DIM)])
+    top = _highest(samples[-side:]) if side > 0 else 0.0
+    for index, direction in enumerate(directions):
+        colour = (TX, RX)[index]
+        text = _line(direction.name, _numbers(direction, colour))
+        text.stylize(f"bold {colour}", 0, _LABEL)
+        if side > 0:
+            (bars,) = chart([sample[index] for sample in samples], side, 1, top)
+            text.append("  ").append(bars, colour)
+        yield text
+
+
+def _numbers(direction: Direction, colour: str) -> Iterator[Part]:
+    dropping = direction.drops_rate
+    cells = (
+        (si(direction.bits_rate), f"bold {colour}"),
+        (si(direction.packets_rate), ""),
+        (_mean(direction.burst), ""),
+        (_mean(direction.frame), ""),
+        (_mean(direction.call), ""),
+        (si(direction.wakeups_rate), ""),
+        (si(dropping), WARN if dropping else DIM),
+    )
+    for (text, style), width in zip(cells, _WIDTHS, strict=True):
+        yield f"{text:>{width}}", style
+
+
+def _highest(samples: Samples) -> float:
+    return max((max(sample) for sample in samples), default=0.0)
+
+
+def _charts(samples: Samples, width: int) -> Iterator[Text]:
+    """tx and rx side by side, to the same scale."""
+    each = (width - 4) // 2
+    top = _highest(samples[-each:])
+    both = [
+        chart([sample[index] for sample in samples], each, CHART_ROWS, top)
+        for index in (0, 1)
+    ]
+    for left, right in zip(*both, strict=True):
+        yield Text.assemble(" ", (left, TX), "  ", (right, RX), no_wrap=True)
+    captions = [f"{name} bit/s, top is {si(top)}".ljust(each) for name in ("tx", "rx")]
+    yield Text.assemble(" ", (captions[0], DIM), "  ", (captions[1], DIM), no_wrap=True)
+
+
+# ---- queues and drops ----------------------------------------------------------------
+
+
+def _queues(queues: Sequence[Queue], width: int, rows: int) -> list[Text]:
+    """The fullest, if not all have room."""
+    items = [_queue(queue) for queue in queues]
+    per_row = max(1, (width - _LABEL) // _QUEUE_WIDTH)
+    if len(items) > rows * per_row:
+        fullest = sorted(queues, key=lambda queue: -queue.fill)
+        items = [_queue(queue) for queue in fullest[: rows * per_row]]
+    if not items:
+        return []
+    return _in_rows("sockets", items, per_row)
+
+
+_QUEUE_WIDTH = 24
+
+
+def _queue(queue: Queue) -> list[Part]:
+    colour = GOOD if queue.fill < 0.5 else WARN if queue.fill < 0.9 else BAD
+    return [
+        (f"{f'{queue.number}/v{queue.version}':<6}", ""),
+        ("▕", DIM),
+        (gauge(queue.fill, 8), colour),
+        ("▏", DIM),
+        (f"{queue.fill:>4.0%}", ""),
+        ("    ", ""),
+    ]
+
+
+def _losses(losses: Sequence[Loss], width: int, rows: int) -> list[Text]:
+    per_row = max(1, (width - _LABEL) // _LOSS_WIDTH)
+    if not losses:
+        return [_line("drops", [("none", DIM)])]
+    shown = losses[: rows * per_row]
+    items = [_loss(loss) for loss in shown]
+    if more := len(losses) - len(shown):
+        items[-1] = [(f"and {more + 1} reasons more", DIM)]
+    return _in_rows("drops", items, per_row)
+
+
+_LOSS_WIDTH = 35
+
+
+def _loss(loss: Loss) -> list[Part]:
+    style = WARN if loss.rate else DIM
+    rate = f"{si(loss.rate)}/s" if loss.rate else f"{si(loss.total)} in all"
+    return [
+        (f"{loss.direction} ", DIM),
+        (f"{printable(loss.reason):<15.15}", style),
+        (f"{rate:>15}  ", style),
+    ]
+
+
+def _in_rows(label: str, items: Sequence[list[Part]], per_row: int) -> list[Text]:
+    rows = [items[i : i + per_row] for i in range(0, len(items), per_row)]
+    labels = [label, *[""] * (len(rows) - 1)]
+    return [
+        _line(name, [part for item in row for part in item])
+        for name, row in zip(labels, rows, strict=True)
+    ]
