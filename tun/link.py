@@ -39,12 +39,14 @@ from flannelette.tun.repairs import (
 )
 from flannelette.tun.routes import (
     Gateways,
+    Way,
     add_route,
     key_of,
     message,
     on_link,
     reconcile_peer_routes,
     says_only,
+    ways_to,
 )
 from flannelette.tun.vxlan import VxlanState, reconcile_vxlan
 
@@ -118,6 +120,12 @@ class Netlink:
         """The index of the interface that the address is reached through without a
         gateway; None if there is none (V11)."""
         return await self._worker.call(on_link, address)
+
+    async def ways_to(
+        self, addresses: Collection[Address]
+    ) -> dict[Address, Way | None]:
+        """The route that each address takes; None if there is none, or it ends here."""
+        return await self._worker.call(ways_to, addresses)
 
 
 # What follows runs in the thread; `ip` is its IPRoute, which has no types.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -25,6 +26,9 @@ RTPROT_PEER = 70
 RTNH_F_ONLINK = 4
 
 _RT_SCOPE_UNIVERSE = 0
+_FIB_MATCH = (
+    0x2000  # RTM_F_FIB_MATCH: the route itself, not what it makes of an address
+)
 _IP6_RT_PRIO_USER = 1024  # what the kernel makes of no metric
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
 """How the kernel says: no route, or one of type unreachable, blackhole, prohibit."""
@@ -194,6 +198,35 @@ def remove_routes(ip: Any, attempts: Attempts, stale: Iterable[Any]) -> list[str
 
 
 # ---- lookups -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The route of the routing tables that an address takes."""
+
+    prefix: Network
+    interface: str
+    gateway: Address | None
+
+
+def ways_to(ip: Any, addresses: Collection[Address]) -> dict[Address, Way | None]:
+    """The way to each address; None if there is none, or none away from here. Raises
+    OSError."""
+    with doing("listing the interfaces"):
+        names = {link["index"]: str(link.get("ifname")) for link in dump(ip.link)}
+    return {address: _way_to(ip, address, names) for address in addresses}
+
+
+def _way_to(ip: Any, address: Address, names: Mapping[int, str]) -> Way | None:
+    routes: list[Any] = []
+    family = family_of(address)
+    with doing(f"looking for the route to {address}", *_UNREACHABLE):
+        routes = ip.route("get", dst=str(address), family=family, flags=_FIB_MATCH)
+    for route in routes:
+        if route["type"] == RTN_UNICAST:
+            name = names.get(route.get("oif"), "")
+            return Way(prefix_of(route), name, gateway_of(route))
+    return None
 
 
 def on_link(ip: Any, address: Address) -> int | None:

@@ -11,6 +11,7 @@ import pytest
 
 from flannelette.tun.link import Netlink
 from flannelette.tun.repairs import Address, Network
+from flannelette.tun.routes import Way
 from tests.helpers import freshnet
 from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
@@ -252,3 +253,30 @@ def test_an_address_is_on_link_or_not_v11(address: str, index: int | None) -> No
         assert await netlink.on_link(ip_address(address)) == index
 
     with_netlink(body)
+
+
+@pytest.mark.parametrize(
+    ("address", "way"),
+    [
+        ("192.0.2.9", Way(IPv4Network("192.0.2.0/24"), "eth0", None)),
+        ("10.5.2.0", Way(B, "eth0", ip_address("192.0.2.2"))),
+        ("10.5.3.0", Way(IPv4Network("10.5.0.0/16"), "wire0", None)),
+        ("fd00:5:0:2::", Way(B6, "eth0", ip_address("2001:db8::2"))),
+        ("198.51.100.1", None),
+        ("192.0.2.1", None),
+        ("10.5.9.1", None),
+        ("2001:db8:1::1", None),
+    ],
+)
+def test_the_way_to_an_address(address: str, way: Way | None) -> None:
+    async def body(netlink: Netlink) -> None:
+        asked = ip_address(address)
+        assert await netlink.ways_to([asked]) == {asked: way}
+
+    lines = (
+        f"route add {B} via 192.0.2.2 dev eth0",
+        "route add 10.5.0.0/16 dev wire0",
+        "route add blackhole 10.5.9.0/24",
+        f"route add {B6} via 2001:db8::2 dev eth0",
+    )
+    freshnet.with_netlink(body, (*WIRE, *lines))
