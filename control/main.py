@@ -27,6 +27,7 @@ Usage: flannelette COMMAND [...]
 Commands:
   run         be a node of the overlay: the daemon
   status      show what the daemon on this machine does
+  top         watch what it does: traffic by peer, drops, queues
   net-config  show or write the network configuration of a local store
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
@@ -150,6 +151,12 @@ def _status(argv: Sequence[str]) -> int:
     return 0
 
 
+def _top(argv: Sequence[str]) -> int:
+    from flannelette.control import top
+
+    return top.main(argv)
+
+
 def _net_config(argv: Sequence[str]) -> int:
     parser = Parser(
         "net-config",
@@ -228,6 +235,7 @@ def _version(argv: Sequence[str]) -> int:
 _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": _run,
     "status": _status,
+    "top": _top,
     "net-config": _net_config,
     "demo": _demo,
     "bench": _bench,
