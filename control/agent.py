@@ -17,7 +17,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from flannelette.control import (
     operator,
     report,
     subnetfile,
+    watching,
 )
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
@@ -127,8 +128,9 @@ class Agent:
             if isinstance(store, Reloadable):
                 stack.enter_context(_signal_handler(signal.SIGHUP, store.reload))
             commands = {"status": self._report}
+            streams = {"watch": self._watch}
             await stack.enter_async_context(
-                operator.serve(config.operator_socket, commands)
+                operator.serve(config.operator_socket, commands, streams)
             )
             network = await self._network_config(store)
             backend = backends.from_config(network)
@@ -206,6 +208,9 @@ class Agent:
         log.info("lease: subnet=%s", lease.subnets)
         margin = self._config.subnet_lease_renew_margin * 60.0
         return LeaseKeeper(store, lease, margin)
+
+    def _watch(self, argument: str, enough: asyncio.Event) -> AsyncGenerator[bytes]:
+        return watching.watch_node(self._plan, self._node, argument, enough)
 
     def _report(self) -> dict[str, object]:
         return report.document(

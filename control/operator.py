@@ -157,17 +157,17 @@ async def _parts(
 ) -> AsyncGenerator[bytes]:
     """What a stream gives; at least one line, which may be an error."""
     begun = False
-    async with aclosing(stream(argument, enough)) as parts:
-        try:
+    try:
+        async with aclosing(stream(argument, enough)) as parts:
             async for part in parts:
                 begun = True
                 yield part
             return
-        except HostError as error:
-            why = one_line(error)
-        except Exception as error:  # as of a command
-            log.exception("a stream failed")
-            why = f"it failed: {error!r}"
+    except HostError as error:
+        why = one_line(error)
+    except Exception as error:  # as of a command
+        log.exception("a stream failed")
+        why = f"it failed: {error!r}"
     if not begun:
         yield _encode({"error": why})
 

@@ -1,0 +1,147 @@
+"""Watching, on the daemon's side: the operator socket's `watch`.
+
+The request is `watch` and a JSON object (Request). The answer is a line with a document
+(Own), and then rounds. Every PERIOD what the fast path has written for its observer is
+taken from the rings of all queues and sent: one chunk for each ring that has something,
+a header (HEADER) and whole records (events.py). No Python runs per packet. A client
+that reads slowly holds up the next round, so the rings fill, and what finds no room is
+lost and counted there; forwarding waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import struct
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
+from typing import Annotated, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from flannelette.control.errors import HostError, one_line
+from flannelette.control.events import Watch
+from flannelette.control.node import Node
+from flannelette.control.plan import Plan
+from flannelette.control.vxlanbackend import VxlanBackend
+from flannelette.dataplane.forwarder import Direction
+
+PERIOD = 0.02
+"""Seconds between two rounds."""
+HEADER = struct.Struct("<BBHIQ")
+"""Of a chunk: queue, direction, 1 if the round has more chunks, bytes of records, and
+events that this queue and direction lost so far."""
+
+U8 = Annotated[int, Meta(ge=0, le=(1 << 8) - 1)]
+U16 = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
+U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be watched; as events.Watch."""
+
+    filter: list[tuple[U16, U8, U8, U32]]
+    snap: U32
+    kinds: U32
+
+
+class Own(msgspec.Struct):
+    """What an observer must know of the node to make sense of its events."""
+
+    device: str
+    """The TUN."""
+    mtu: int
+    address: str
+    """Of the external interface."""
+    address6: str | None
+    port: int
+    vxlan: bool
+    """Do datagrams begin with VXLAN's header?"""
+
+
+class Watchable(Protocol):
+    """What a Forwarder offers to an observer."""
+
+    def watch(self, watch: Watch) -> None:
+        """Begin. Raises OSError: EBUSY when somebody watches, EINVAL for a filter that
+        is no program, ENOTSUP for the path in Python."""
+
+    def unwatch(self) -> None:
+        """End."""
+
+    def watched(self) -> Iterable[tuple[int, Direction, bytes, int]]:
+        """Queue, direction, whole records, and how many events were lost so far."""
+
+
+_REFUSALS = {
+    errno.EBUSY: "somebody watches already",
+    errno.EINVAL: "the filter is no program",
+    errno.ENOTSUP: "what runs with --datapath=python cannot be watched",
+}
+
+
+def watch_node(
+    plan: Plan | None, node: Node | None, argument: str, enough: asyncio.Event
+) -> AsyncGenerator[bytes]:
+    """The operator socket's stream, for the node as it is now. Raises HostError."""
+    if plan is None or node is None or node.carrier.device is None:
+        raise HostError("the node is not ready yet")
+    if node.carrier.forwarder is None or plan.backend.port is None:
+        raise HostError("the kernel carries the packets: there is nothing to watch")
+    external = plan.external
+    own = Own(
+        device=node.carrier.device,
+        mtu=plan.mtu,
+        address=str(external.address),
+        address6=str(external.address6) if external.address6 else None,
+        port=plan.backend.port,
+        vxlan=isinstance(plan.backend, VxlanBackend),
+    )
+    return watch(node.carrier.forwarder, own, argument, enough)
+
+
+async def watch(
+    forwarder: Watchable, own: Own, argument: str, enough: asyncio.Event
+) -> AsyncGenerator[bytes]:
+    """The answer's line, and then its rounds, until the client has heard enough; once
+    more then, so that nothing is missing. Raises HostError before all that."""
+    wanted = _wanted(argument)
+    try:
+        forwarder.watch(wanted)
+    except OSError as error:
+        raise HostError(_REFUSALS.get(error.errno or 0, one_line(error))) from None
+    try:
+        told: dict[tuple[int, Direction], int] = {}
+        yield msgspec.json.encode(own) + b"\n"
+        while not enough.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD):
+                    await enough.wait()
+            if chunks := _round(forwarder, told):
+                yield chunks
+    finally:
+        forwarder.unwatch()
+
+
+def _wanted(argument: str) -> Watch:
+    try:
+        request = msgspec.json.decode(argument, type=Request)
+    except msgspec.MsgspecError as error:
+        raise HostError(f"the request is not understood: {error}") from None
+    return Watch(tuple(request.filter), request.snap, request.kinds)
+
+
+def _round(forwarder: Watchable, told: dict[tuple[int, Direction], int]) -> bytes:
+    """The chunks of what there is now; `told` has what the client knows to be lost."""
+    found = [
+        (queue, direction, records, lost)
+        for queue, direction, records, lost in forwarder.watched()
+        if records or lost != told.get((queue, direction), 0)
+    ]
+    parts: list[bytes] = []
+    for place, (queue, direction, records, lost) in enumerate(found, start=1):
+        told[queue, direction] = lost
+        more = place < len(found)
+        parts += (HEADER.pack(queue, direction, more, len(records), lost), records)
+    return b"".join(parts)

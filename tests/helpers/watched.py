@@ -1,0 +1,73 @@
+"""A forwarder that has only events, and a daemon that has only that forwarder."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from flannelette.control import operator, watching
+from flannelette.control.events import Event, Watch
+from flannelette.control.watching import Own
+from flannelette.dataplane.forwarder import Direction
+from tests.helpers.eventrecords import encode
+
+OWN = Own("flannel0", 1472, "192.0.2.1", "2001:db8::1", 8285, False)
+
+Ring = tuple[int, Direction]
+
+
+class FakeForwarder:
+    """Gives each of its rounds to one call of watched(), and then nothing."""
+
+    def __init__(self, *rounds: Iterable[Event]) -> None:
+        self.rounds = deque(list(each) for each in rounds)
+        self.lost: dict[Ring, int] = {}
+        """Told from the next round on."""
+        self.watches: list[Watch] = []
+        self.unwatched = 0
+        self.refusal: OSError | None = None
+
+    def watch(self, watch: Watch) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.watches.append(watch)
+
+    def unwatch(self) -> None:
+        self.unwatched += 1
+
+    def watched(self) -> list[tuple[int, Direction, bytes, int]]:
+        rings: dict[Ring, list[Event]] = {ring: [] for ring in self.lost}
+        for event in self.rounds.popleft() if self.rounds else ():
+            rings.setdefault((event.queue, event.direction), []).append(event)
+        return [
+            (queue, direction, encode(events), self.lost.get((queue, direction), 0))
+            for (queue, direction), events in rings.items()
+        ]
+
+
+@contextmanager
+def watched_daemon(path: Path, fake: FakeForwarder, own: Own = OWN) -> Iterator[None]:
+    """Answers `watch` at path, from a thread of its own."""
+
+    async def body() -> None:
+        streams = {"watch": partial(watching.watch, fake, own)}
+        async with operator.serve(path, {}, streams):
+            ready.set()
+            await stop.wait()
+
+    loop = asyncio.new_event_loop()
+    ready, stop = threading.Event(), asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=[body()])
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
