@@ -145,6 +145,26 @@ def find_perf() -> str:
     return perf
 
 
+def has_hardware_counters() -> bool:
+    """Can perf count the processor's cycles here? Virtual machines often cannot."""
+    try:
+        perf = tool("perf")
+    except RigError:
+        return False
+    with TemporaryDirectory(prefix="fl-") as directory:
+        output = Path(directory, "perf")
+        command = [perf, "stat", "-e", "cycles", "-x,", "-o", str(output)]
+        subprocess.run(
+            [*command, "--", perf, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+        )
+        try:
+            return perf_count(output.read_text()) > 0
+        except (RigError, OSError):
+            return False
+
+
 # ---- UDP -----------------------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ Commands:
   net-config  show or write the network configuration of a local store
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
+  lab         see what copying costs, on this machine, as a page
   version     print the version
   help        print this
 
@@ -225,6 +226,11 @@ def _bench(argv: Sequence[str]) -> int:
     return code
 
 
+def _lab(argv: Sequence[str]) -> int:
+    code: int = importlib.import_module("flannelette.benchmarks.lab").main(argv)
+    return code
+
+
 def _version(argv: Sequence[str]) -> int:
     if argv:
         raise ConfigError(f"unexpected argument: {argv[0]}")
@@ -239,5 +245,6 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "net-config": _net_config,
     "demo": _demo,
     "bench": _bench,
+    "lab": _lab,
     "version": _version,
 }
