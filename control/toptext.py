@@ -358,3 +358,24 @@ def _in_rows(label: str, items: Sequence[list[Part]], per_row: int) -> list[Text
         _line(name, [part for item in row for part in item])
         for name, row in zip(labels, rows, strict=True)
     ]
+
+
+# ---- the keys ------------------------------------------------------------------------
+
+_KEYS = (
+    ("q", "quit"),
+    ("p", "pause"),
+    ("←→ 1-9", "sort"),
+    ("r", "reverse"),
+    ("↑↓ PgUp PgDn", "scroll"),
+)
+
+
+def keys(width: int) -> Text:
+    """What the keys do: as many as have room."""
+    text = Text(no_wrap=True)
+    for key, does in _KEYS:
+        item = Text.assemble((f" {key} ", KEY), f" {does}  ")
+        if text.cell_len + item.cell_len <= width:
+            text.append_text(item)
+    return text
