@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flannelette.benchmarks.labdocument import Rung, StageName
-from flannelette.benchmarks.reportjourney import number
-from flannelette.benchmarks.results import METRICS, Figure, Results
+from flannelette.benchmarks.reportjourney import UNITS, number, time
+from flannelette.benchmarks.results import Figure, Results
 
 LOG_FROM = 30.0
 """How many times the least value the greatest must be for a log scale."""
@@ -68,7 +68,6 @@ _STAGE_COLOURS: Mapping[StageName, str] = {
     "send": "--out",
     "write": "--out",
 }
-_UNITS = {metric.key: metric.unit for metric in METRICS} | {"udp64": "1,000 packets/s"}
 
 
 def panels(ladder: Results, wire: str, rungs: Sequence[Rung]) -> list[Json]:
@@ -81,15 +80,15 @@ def panels(ladder: Results, wire: str, rungs: Sequence[Rung]) -> list[Json]:
             for key in panel.series
         }
         if any(figures.values()):
-            found.append(_panel(panel, figures, names))
+            found.append(_panel(panel, figures, rungs))
     return found
 
 
 def _panel(
-    panel: Panel, figures: Mapping[str, Sequence[Figure]], names: list[str]
+    panel: Panel, figures: Mapping[str, Sequence[Figure]], rungs: Sequence[Rung]
 ) -> Json:
-    unit = _UNITS[next(iter(panel.series))]
-    traces = []
+    unit = UNITS[next(iter(panel.series))]
+    traces: list[Json] = []
     for (key, name), look in zip(panel.series.items(), _LOOKS, strict=False):
         traces += _dots(figures[key], name, look, labelled=not traces)
     every = [figure for several in figures.values() for figure in several]
@@ -102,7 +101,10 @@ def _panel(
             "data": traces,
             "layout": {
                 "xaxis": {"type": "log" if _wide(every) else "linear"},
-                "yaxis": _rows(names),
+                "yaxis": _rows([rung.name for rung in rungs]),
+                "annotations": [_gap(*gap) for gap in _gaps(every, rungs)],
+                "scattermode": "group",
+                "scattergap": 0.4,
                 "showlegend": len(panel.series) > 1,
             },
         },
@@ -122,6 +124,8 @@ def _dots(
             "x": [value for figure in figures for value in figure.values],
             "y": [f.place.contender for f in figures for _ in f.values],
             "marker": {"color": colour, "size": 5, "opacity": 0.45},
+            "orientation": "h",
+            "offsetgroup": name,
             "hoverinfo": "skip",
             "showlegend": False,
         },
@@ -129,6 +133,8 @@ def _dots(
             "type": "scatter",
             "mode": "markers+text" if labelled else "markers",
             "name": name,
+            "orientation": "h",
+            "offsetgroup": name,
             "x": medians,
             "y": [figure.place.contender for figure in figures],
             "text": [number(median) for median in medians],
@@ -150,9 +156,7 @@ def _dots(
     ]
 
 
-def stages(
-    rungs: Sequence[Rung], host: int, direction: str, title: str
-) -> Json | None:
+def stages(rungs: Sequence[Rung], host: int, direction: str, title: str) -> Json | None:
     """A stacked bar for each rung with a daemon; None if none was timed."""
     daemons = [rung for rung in rungs if rung.flags is not None]
     spent: dict[str, dict[StageName, float]] = {}
@@ -175,12 +179,13 @@ def stages(
         "unit": "nanoseconds for a packet, less is better",
         "said": _stages_said(title, spent),
         "figure": {
-            "data": [_bar(name, spent) for name in names],
+            "data": [*(_bar(name, spent) for name in names), _sums(spent)],
             "layout": {
                 "barmode": "stack",
                 "xaxis": {"type": "linear"},
                 "yaxis": _rows([rung.name for rung in daemons]),
-                "annotations": [_gap(name) for name in gaps],
+                "legend": {"traceorder": "normal"},
+                "annotations": [_gap(name, "not timed") for name in gaps],
                 "showlegend": True,
             },
         },
@@ -209,14 +214,42 @@ def _bar(stage: StageName, spent: Mapping[str, Mapping[StageName, float]]) -> Js
     }
 
 
-def _gap(rung: str) -> Json:
+def _sums(spent: Mapping[str, Mapping[StageName, float]]) -> Json:
+    """Beside the bars; charts.js leaves it out where bars are shares."""
+    sums = [sum(stages.values()) for stages in spent.values()]
     return {
+        "type": "scatter",
+        "mode": "text",
+        "x": sums,
+        "y": list(spent),
+        "text": [f" {time(ns)}" for ns in sums],
+        "textposition": "middle right",
+        "textfont": {"color": "--ink"},
+        "cliponaxis": False,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _gaps(
+    figures: Iterable[Figure], rungs: Sequence[Rung]
+) -> Iterable[tuple[str, str]]:
+    there = {figure.place.contender for figure in figures}
+    for rung in rungs:
+        if rung.name not in there:
+            yield rung.name, "no daemon" if rung.flags is None else "not measured"
+
+
+def _gap(rung: str, why: str) -> Json:
+    return {
+        "xref": "paper",
         "x": 0,
         "y": rung,
-        "text": "not timed",
+        "text": why,
         "showarrow": False,
         "xanchor": "left",
         "xshift": 6,
+        "bgcolor": "--surface",
         "font": {"color": "--soft"},
     }
 
@@ -236,9 +269,7 @@ def _wide(figures: Iterable[Figure]) -> bool:
     return min(values) > 0 and max(values) / min(values) >= LOG_FROM
 
 
-def _said(
-    panel: Panel, figures: Mapping[str, Sequence[Figure]], unit: str
-) -> str:
+def _said(panel: Panel, figures: Mapping[str, Sequence[Figure]], unit: str) -> str:
     series = (
         f"{panel.series[key]}: "
         + ", ".join(f"{f.place.contender} {number(f.median)}" for f in several)

@@ -21,10 +21,18 @@ from flannelette.benchmarks.labdocument import (
     StageName,
 )
 from flannelette.benchmarks.measures import TCP_HEADERS
-from flannelette.benchmarks.results import Results
+from flannelette.benchmarks.results import METRICS, Results
 
-GAP = "–"
+GAP = "\N{EN DASH}"
 """What is not known."""
+_WORDS = {
+    "us": "µs",
+    "kpkt/s": "1,000 packets/s",
+    "/pkt": "a packet",
+    "B/B": "B a byte",
+}
+UNITS = {metric.key: _WORDS.get(metric.unit, metric.unit) for metric in METRICS}
+"""Of the ladder's metrics, in full words."""
 
 
 class About(NamedTuple):
@@ -53,6 +61,8 @@ STAGE_AT: Mapping[PlaceName, tuple[int, str, StageName]] = {
     "tun_write": (2, "rx", "write"),
 }
 """Whose time a crossing is: the host, its direction, the stage."""
+MOST_DRAWN = 64
+"""Packets of a bundle in the picture."""
 BETWEEN: Mapping[int, tuple[str, tuple[StageName, ...]]] = {
     1: ("tx", ("lookup", "split")),
     2: ("rx", ("check", "checksum", "merge")),
@@ -80,12 +90,16 @@ def number(value: float | None, unit: str = "") -> str:
 
 def time(nanoseconds: float | None) -> str:
     """In the unit that suits."""
-    if nanoseconds is not None and nanoseconds >= 1000:
+    if nanoseconds is None:
+        return GAP
+    if nanoseconds >= 1000:
         return number(nanoseconds / 1000, "µs")
-    return number(nanoseconds, "ns")
+    return f"{nanoseconds:.{0 if nanoseconds >= 10 else 1}f}\N{NO-BREAK SPACE}ns"
 
 
-def nanoseconds(rung: Rung, host: int, direction: str, stage: StageName) -> float | None:
+def nanoseconds(
+    rung: Rung, host: int, direction: str, stage: StageName
+) -> float | None:
     """Per packet."""
     for stages in rung.stages or ():
         if (stages.host, stages.direction) == (host, direction):
@@ -94,8 +108,14 @@ def nanoseconds(rung: Rung, host: int, direction: str, stage: StageName) -> floa
 
 
 def together(crossing: Crossing) -> float | None:
-    """How many packets pass in one call on average; None if not known."""
+    """How many packets pass in one call on average; None if not counted."""
     return crossing.packets / crossing.calls if crossing.calls else None
+
+
+def in_theory(crossing: Crossing) -> float | None:
+    """The same, calculated."""
+    theory = crossing.theory
+    return 1 / theory.calls if theory and theory.calls else None
 
 
 def totals(rung: Rung) -> list[Total]:
@@ -126,7 +146,7 @@ def picture(rung: Rung, processor: float | None) -> dict[str, object]:
             "place": place,
             "number": order,
             "title": PLACES_ABOUT[place].title,
-            "packets": _bundle(there.get(place)),
+            **_bundle(there.get(place)),
             "lines": _lines(rung, place, there.get(place)),
         }
         for order, place in enumerate(places, 1)
@@ -185,10 +205,13 @@ def _over(count: float | None, per: float) -> float | None:
     return None if count is None or not per else count / per
 
 
-def _bundle(crossing: Crossing | None) -> int | None:
-    """How many packets to draw."""
-    found = crossing and together(crossing)
-    return None if found is None else max(1, min(64, math.floor(found + 0.5)))
+def _bundle(crossing: Crossing | None) -> dict[str, object]:
+    """How many packets to draw, and whether that was counted."""
+    found = crossing and (together(crossing) or in_theory(crossing))
+    return {
+        "packets": found and max(1, min(MOST_DRAWN, math.floor(found + 0.5))),
+        "counted": crossing is not None and together(crossing) is not None,
+    }
 
 
 def _lines(rung: Rung, place: PlaceName, crossing: Crossing | None) -> list[str]:
@@ -196,17 +219,19 @@ def _lines(rung: Rung, place: PlaceName, crossing: Crossing | None) -> list[str]
     if crossing is None:
         return ["not counted"]
     size = crossing.per_packet(crossing.bytes)
-    lines = [number(size, "B") if size is not None else "bytes: not counted"]
-    lines.append(calls_in_words(crossing))
+    lines = [f"{number(size, 'B')} copied" if size else "bytes: not counted"]
+    lines.append(_calls(crossing))
     if place in STAGE_AT:
         spent = nanoseconds(rung, *STAGE_AT[place])
         lines.append(time(spent) if spent is not None else "time: not taken")
+    elif together(crossing) is None and in_theory(crossing):
+        lines.append("(in theory)")
     return lines
 
 
-def calls_in_words(crossing: Crossing) -> str:
+def _calls(crossing: Crossing) -> str:
     """Which way round the numbers are easier to grasp."""
-    found = together(crossing)
+    found = together(crossing) or in_theory(crossing)
     if found is None:
         return "calls: not counted"
     if found >= 1.5:

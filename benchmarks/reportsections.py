@@ -8,17 +8,23 @@ from flannelette.benchmarks import reporttables as tables
 from flannelette.benchmarks.labdocument import Document, Rung, TimerCost
 from flannelette.benchmarks.reportcharts import Json
 from flannelette.benchmarks.reporthtml import Html, join, tag
-from flannelette.benchmarks.reportjourney import GAP, Total, number, totals
+from flannelette.benchmarks.reportjourney import (
+    GAP,
+    MOST_DRAWN,
+    UNITS,
+    Total,
+    number,
+    totals,
+)
 from flannelette.benchmarks.reportsteps import Change, bottom_and_top, changes
-from flannelette.benchmarks.results import METRICS, Results
+from flannelette.benchmarks.results import Results
 
 _HEADLINES = {
     "tcp1": "TCP, one flow",
-    "syscalls": "system calls for a packet",
+    "syscalls": "system calls",
     "copies": "bytes copied for a byte delivered",
     "rtt": "round-trip time",
 }
-_UNITS = {metric.key: metric.unit for metric in METRICS} | {"syscalls": "", "copies": ""}
 WIRES = {
     "nic": "segments TCP and UDP, but knows no tunnels, like a common NIC",
     "plain": "segments nothing, like an old or virtual NIC",
@@ -66,7 +72,7 @@ def _headlines(document: Document, ladder: Results, low: Rung, high: Rung) -> Ht
                         tag("span", number(old.median), class_="from"),
                         tag("span", "→", class_="arrow"),
                         tag("b", number(new.median)),
-                        tag("small", _UNITS[metric]),
+                        tag("small", UNITS[metric]),
                     ),
                 )
             )
@@ -85,8 +91,9 @@ def _headlines(document: Document, ladder: Results, low: Rung, high: Rung) -> Ht
 
 def choice(rungs: Sequence[Rung]) -> Html:
     """The control by which a rung is chosen."""
-    first = next((rung.name for rung in rungs if rung.flags), None)
-    first = first or (rungs[0].name if rungs else None)
+    ours = [rung for rung in rungs if rung.flags is not None]
+    timed = [rung for rung in ours if rung.stages]
+    first = next((rung.name for rung in (*timed, *ours, *rungs)), None)
     buttons = (
         tag(
             "label",
@@ -124,10 +131,9 @@ def journey(rungs: Sequence[Rung]) -> Html:
             tag("div", id="picture"),
             tag(
                 "figcaption",
-                "Squares: packets that pass in one call, on average, 64 at most. All"
-                " numbers are measured, per packet of 1 to "
-                f"{max((rung.mtu for rung in rungs), default=0):,} bytes; times are"
-                " of the thread that calls.",
+                "A square is a packet: so many pass in one call on average, hollow"
+                f" ones in theory only ({MOST_DRAWN} are drawn at most). All other"
+                " numbers are measured, and per packet.",
             ),
             class_="picture",
         ),
@@ -142,20 +148,26 @@ def journey(rungs: Sequence[Rung]) -> Html:
 
 
 def _costs(rung: Rung) -> Html:
-    flags = " ".join(rung.flags or ())
+    switched = tag("p", "Switched: ", rung.switched, ".") if rung.switched else None
+    flags = (tag("code", flag) for flag in rung.flags or ())
     return tag(
         "article",
         tag("h3", tag("span", rung.name, class_="badge"), rung.title),
-        tag("p", "Switched: ", rung.switched, ". " if flags else None,
-            tag("code", flags) if flags else None) if rung.switched else None,
+        switched,
+        tag("p", *flags) if rung.flags else None,
         tag("dl", *map(_total, totals(rung)), class_="totals"),
         tables.crossings(rung),
         class_="rung",
         data_rung=rung.name,
-    )  # fmt: skip
+    )
 
 
 def _total(total: Total) -> Html:
+    theory = (
+        (tag("i", number(total.theory)), tag("small", "in theory"))
+        if total.theory is not None
+        else ()
+    )
     return tag(
         "div",
         tag("dt", total.title, tag("small", total.about)),
@@ -163,8 +175,7 @@ def _total(total: Total) -> Html:
             "dd",
             tag("b", number(total.measured)),
             tag("small", "measured"),
-            tag("i", number(total.theory)),
-            tag("small", "in theory"),
+            *theory,
         ),
     )
 
@@ -205,7 +216,7 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
             "li",
             tag("h4", tag("span", rung.name, class_="badge"), rung.title),
             tag("p", rung.gain),
-            tag("ul", *map(_change, differences), class_="changes")
+            tag("ul", *_changes(differences), class_="changes")
             if differences
             else None,
             data_rung=rung.name,
@@ -213,14 +224,21 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
         before = rung
 
 
-def _change(change: Change) -> Html:
-    factor = change.factor
-    times = f"× {number(factor)}" if factor >= 1 else f"÷ {number(1 / factor)}"
-    if not change.clear:
-        kind, times = "same", f"{times}, within the spread"
-    else:
-        kind = "better" if change.better else "worse"
-    return tag("li", f"{change.title} ", tag("b", times), class_=kind)
+def _changes(differences: Sequence[Change]) -> Iterable[Html]:
+    for change in differences:
+        if change.clear:
+            kind = "better" if change.better else "worse"
+            yield tag("li", change.title, tag("b", _times(change.factor)), class_=kind)
+    unclear = ", ".join(change.title for change in differences if not change.clear)
+    if unclear:
+        yield tag("li", f"within the spread of the rounds: {unclear}", class_="same")
+
+
+def _times(factor: float) -> str:
+    """A factor of 0 is from something to nothing."""
+    if factor >= 1 or not factor:
+        return f"\N{MULTIPLICATION SIGN} {number(factor)}"
+    return f"÷ {number(1 / factor)}"
 
 
 def chart(panel: Json) -> Html:
@@ -279,7 +297,9 @@ def machine(document: Document, ladder: Results) -> Html:
     facts["offloads granted"] = ", ".join(document.offloads) or "none"
     facts |= {f"setting: {name}": text for name, text in ladder.settings.items()}
     facts["run"] = f"{ladder.run}, {ladder.started}, {document.seconds:.0f} s"
-    listed = (tag("div", tag("dt", key), tag("dd", text)) for key, text in facts.items())
+    listed = (
+        tag("div", tag("dt", key), tag("dd", text)) for key, text in facts.items()
+    )
     return _section(
         "machine",
         "The machine",
@@ -326,20 +346,13 @@ def notes(document: Document) -> Html:
                 " the kernel where it is said. In theory means calculated from how a"
                 " rung works, at its best; it is not measured.",
             ),
-            tag(
-                "li",
-                "Both hosts share this machine's processors, so a rate here is that of"
-                " sender and receiver together; ratios carry over better than rates.",
-            ),
         ),
     )
 
 
 def _section(name: str, title: str, *children: Html | None) -> Html:
     heading = tag("h2", title, id=f"{name}-title")
-    return tag(
-        "section", heading, *children, id=name, aria_labelledby=f"{name}-title"
-    )
+    return tag("section", heading, *children, id=name, aria_labelledby=f"{name}-title")
 
 
 def _switch(name: str, legend: str, choices: dict[str, str]) -> Html:

@@ -10,6 +10,7 @@ from flannelette.benchmarks.reportjourney import (
     GAP,
     PLACES_ABOUT,
     STAGE_AT,
+    UNITS,
     nanoseconds,
     number,
     time,
@@ -18,23 +19,37 @@ from flannelette.benchmarks.reportjourney import (
 from flannelette.benchmarks.results import METRICS, Figure, Results
 
 Cell = Html | str
+_THERE = ("", "crossing", "bytes copied", "calls", "packets a call", "time")
+_DAEMONS = ("", "wake-ups", "preemptions", "returns of poll()", "processor time")
+_BACK = ("crossing", "packets", "bytes copied", "calls", "packets a call")
 
 
 def crossings(rung: Rung) -> Html:
     """What one rung's journey costs at each place, and the acknowledgements' apart."""
     if rung.counts is None:
         return tag("p", "Nothing was counted on this rung.", class_="gap")
-    head = ("", "crossing", "bytes copied", "calls", "packets a call", "time")
     there = [
         _crossing(rung, order, crossing)
         for order, crossing in enumerate(rung.counts.there, 1)
     ]
-    parts = [table("Per packet, from the first app to the second", head, there)]
+    parts = [table("Per packet, from the first app to the second", _THERE, there)]
     if rung.counts.back:
-        head = ("acknowledgements", "packets", "bytes copied", "calls", "packets a call")
         back = [_acknowledgement(crossing) for crossing in rung.counts.back]
         title = "The acknowledgements, by the same places back"
-        parts.append(folded(title, table("Per acknowledgement", head, back)))
+        parts.append(folded(title, table("Per acknowledgement", _BACK, back)))
+    if rung.counts.daemons:
+        daemons = [
+            [
+                f"host {sleeper.host}",
+                f"{sleeper.wake_ups:,}",
+                f"{sleeper.preemptions:,}",
+                GAP if sleeper.waits is None else f"{sleeper.waits:,}",
+                number(sleeper.seconds, "s"),
+            ]
+            for sleeper in rung.counts.daemons
+        ]
+        made = table(f"In {number(rung.counts.seconds, 's')}", _DAEMONS, daemons)
+        parts.append(folded("The daemons", made))
     return join(*parts)
 
 
@@ -49,8 +64,8 @@ def _crossing(rung: Rung, order: int, crossing: Crossing) -> list[Cell]:
     return [
         tag("span", str(order), class_="dot", data_place=crossing.place),
         join(about.title, tag("small", about.happens)),
-        _beside(crossing.per_packet(crossing.bytes), theory and theory.bytes),
-        _beside(crossing.per_packet(crossing.calls), theory and theory.calls),
+        _beside(crossing.per_packet(crossing.bytes), theory.bytes if theory else None),
+        _beside(crossing.per_packet(crossing.calls), theory.calls if theory else None),
         number(together(crossing)),
         time(spent),
     ]
@@ -79,13 +94,14 @@ def _acknowledgement(crossing: Crossing) -> list[Cell]:
 def medians(document: Document, ladder: Results) -> Html:
     """A row for each metric, a column for each rung."""
     names = [rung.name for rung in document.rungs]
-    rows = []
+    rows, about = [], ""
     for metric in METRICS:
         figures = [ladder.figure(document.wire, name, metric.key) for name in names]
         if any(figures):
-            title = metric.title if metric.title != "p99" else f"{metric.key}"
-            head = join(title.replace("_", " "), tag("small", metric.unit))
+            title = f"{about} p99" if metric.title == "p99" else metric.title
+            head = join(title, tag("small", UNITS[metric.key]))
             rows.append([head, *map(_median, figures)])
+        about = metric.title
     return table("Medians, by rung", ("", *names), rows)
 
 
@@ -130,7 +146,8 @@ def checks(document: Document) -> Html | None:
     if not rows:
         return None
     head = ("", "by the daemons", "by the kernel", "difference", "source")
-    return folded("Counted twice", table("The daemons' counts and the kernel's", head, rows))
+    made = table("The daemons' counts and the kernel's", head, rows)
+    return folded("Counted twice", made)
 
 
 def _difference(counted: int, traced: int) -> str:
@@ -139,12 +156,11 @@ def _difference(counted: int, traced: int) -> str:
 
 def rounds(ladder: Results) -> Html:
     """Every value of every round."""
-    units = {metric.key: metric.unit for metric in METRICS}
     rows = [
         [
             figure.place.contender,
             figure.place.metric,
-            units[figure.place.metric],
+            UNITS[figure.place.metric],
             figure.place.wire,
             number(figure.median),
             " · ".join(number(value) for value in figure.values),

@@ -35,7 +35,7 @@ function axes({ xaxis, yaxis, barmode }) {
       dtick: logarithmic ? 1 : undefined, exponentformat: "none",
       minor: logarithmic ? { showgrid: true, gridcolor: line, dtick: "D1", griddash: "dot" } : {},
     },
-    yaxis: { ...yaxis, gridcolor: line, fixedrange: true, automargin: true, ticks: "" },
+    yaxis: { ...yaxis, gridcolor: line, fixedrange: true, automargin: true, ticklabelstandoff: 6 },
   };
 }
 
@@ -48,14 +48,17 @@ function draw({ id, figure }) {
   }];
   const layout = {
     ...coloured(figure.layout), ...axes(figure.layout), shapes: highlight,
-    height: 90 + rows.length * 36, margin: { l: 8, r: 26, t: 12, b: 36 },
+    height: 90 + rows.length * (figure.data.length > 2 && !figure.layout.barmode ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
     font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, itemclick: "toggle" },
+    legend: {
+      ...figure.layout.legend, orientation: "h", y: 1.02, yanchor: "bottom", x: 0,
+    },
     barnorm: figure.layout.barmode && chosen("bars") === "share" ? "percent" : "",
     hoverlabel: { bgcolor: colour("--surface"), font: { color: colour("--ink") } },
   };
-  Plotly.react(id, coloured(figure.data), layout, { displayModeBar: false, responsive: true });
+  const data = layout.barnorm ? figure.data.filter(({ type }) => type === "bar") : figure.data;
+  Plotly.react(id, coloured(data), layout, { displayModeBar: false, responsive: true });
 }
 
 const drawAll = () => charts.forEach(draw);

@@ -15,53 +15,56 @@ const ALWAYS = ["app1", "stack1", "nic1", "nic2", "stack2", "app2"];
 // Boxes are [x, y, width, height]; a crossing is the middle of its bundle of squares,
 // where its texts begin, and how they are aligned there.
 const WIDE = {
-  kind: "wide", size: [1200, 430],
-  lanes: [["lane-user", 8, 8, 1184, 132], ["lane-kernel", 8, 268, 1184, 154]],
-  hosts: [[8, 8, 580, 414], [612, 8, 580, 414]],
-  border: "M8 204H588M612 204H1192",
+  kind: "wide", size: [1200, 406],
+  lanes: [
+    ["lane-user", 8, 8, 580, 132], ["lane-kernel", 8, 272, 580, 126],
+    ["lane-user", 612, 8, 580, 132], ["lane-kernel", 612, 272, 580, 126],
+  ],
   words: [
     ["host 1", 22, 30], ["host 2", 1178, 30, "end"],
-    ["userspace", 574, 30, "end"], ["kernel", 574, 408, "end"],
-    ["userspace", 626, 30], ["kernel", 626, 408], ["wire", 600, 318, "middle"],
+    ["userspace", 574, 30, "end"], ["kernel", 574, 386, "end"],
+    ["userspace", 626, 30], ["kernel", 626, 386], ["wire", 600, 318, "middle"],
+    ["the border", 574, 264, "end"], ["the border", 626, 264],
   ],
   boxes: {
-    app1: [25, 50, 100, 66], stack1: [25, 305, 100, 46], tun1: [195, 305, 110, 46],
-    daemon1: [200, 40, 285, 86], socket1: [375, 305, 110, 46], nic1: [520, 305, 58, 46],
-    nic2: [622, 305, 58, 46], socket2: [715, 305, 110, 46], daemon2: [715, 40, 285, 86],
-    tun2: [895, 305, 110, 46], stack2: [1075, 305, 100, 46], app2: [1075, 50, 100, 66],
+    app1: [20, 50, 84, 66], stack1: [20, 305, 84, 46], tun1: [190, 305, 110, 46],
+    daemon1: [195, 40, 285, 86], socket1: [375, 305, 110, 46], nic1: [520, 305, 58, 46],
+    nic2: [622, 305, 58, 46], socket2: [715, 305, 110, 46], daemon2: [720, 40, 285, 86],
+    tun2: [900, 305, 110, 46], stack2: [1096, 305, 84, 46], app2: [1096, 50, 84, 66],
   },
   crossings: {
-    app_send: [75, 204, 106, 188, "start"], tun_read: [250, 204, 281, 188, "start"],
-    wire_send: [430, 204, 461, 188, "start"], wire_receive: [770, 204, 739, 188, "end"],
-    tun_write: [950, 204, 919, 188, "end"], app_receive: [1125, 204, 1094, 188, "end"],
+    app_send: [60, 216, 92, 200, "start"], tun_read: [245, 216, 277, 200, "start"],
+    wire_send: [430, 216, 462, 200, "start"], wire_receive: [770, 216, 738, 200, "end"],
+    tun_write: [955, 216, 923, 200, "end"], app_receive: [1140, 216, 1108, 200, "end"],
   },
-  way: [[75, 83], [75, 328], [250, 328], [250, 83], [430, 83], [430, 328],
-    [770, 328], [770, 83], [950, 83], [950, 328], [1125, 328], [1125, 83]],
+  way: [[60, 83], [60, 328], [245, 328], [245, 83], [430, 83], [430, 328],
+    [770, 328], [770, 83], [955, 83], [955, 328], [1140, 328], [1140, 83]],
 };
 const TALL = {
   kind: "tall", size: [380, 890],
-  lanes: [["lane-user", 4, 4, 116, 882], ["lane-kernel", 260, 4, 116, 882]],
-  hosts: [[4, 4, 372, 430], [4, 456, 372, 430]],
-  border: "M190 4V434M190 456V886",
+  lanes: [
+    ["lane-user", 4, 4, 122, 430], ["lane-kernel", 260, 4, 116, 430],
+    ["lane-user", 4, 456, 122, 430], ["lane-kernel", 260, 456, 116, 430],
+  ],
   words: [
     ["userspace", 62, 24, "middle"], ["kernel", 318, 24, "middle"],
-    ["host 1", 190, 24, "middle"], ["host 2", 190, 876, "middle"], ["wire", 284, 449, "end"],
+    ["host 1", 193, 24, "middle"], ["host 2", 193, 476, "middle"], ["wire", 310, 449, "end"],
   ],
   boxes: {
-    app1: [12, 52, 100, 46], stack1: [268, 52, 100, 46], tun1: [268, 192, 100, 46],
-    daemon1: [12, 180, 100, 212], socket1: [268, 332, 100, 46], nic1: [286, 394, 64, 32],
-    nic2: [286, 464, 64, 32], socket2: [268, 512, 100, 46], daemon2: [12, 498, 100, 212],
-    tun2: [268, 652, 100, 46], stack2: [268, 792, 100, 46], app2: [12, 792, 100, 46],
+    app1: [10, 52, 110, 46], stack1: [268, 52, 100, 46], tun1: [268, 192, 100, 46],
+    daemon1: [10, 180, 110, 212], socket1: [268, 332, 100, 46], nic1: [286, 394, 64, 32],
+    nic2: [286, 464, 64, 32], socket2: [268, 512, 100, 46], daemon2: [10, 498, 110, 212],
+    tun2: [268, 652, 100, 46], stack2: [268, 792, 100, 46], app2: [10, 792, 110, 46],
   },
   crossings: {
-    app_send: [190, 75, 190, 116, "middle"], tun_read: [190, 215, 190, 256, "middle"],
-    wire_send: [190, 355, 190, 396, "middle"], wire_receive: [190, 535, 190, 576, "middle"],
-    tun_write: [190, 675, 190, 716, "middle"], app_receive: [190, 815, 190, 856, "middle"],
+    app_send: [193, 75, 193, 116, "middle"], tun_read: [193, 215, 193, 256, "middle"],
+    wire_send: [193, 355, 193, 396, "middle"], wire_receive: [193, 535, 193, 576, "middle"],
+    tun_write: [193, 675, 193, 716, "middle"], app_receive: [193, 815, 193, 856, "middle"],
   },
   way: [[62, 75], [318, 75], [318, 215], [62, 215], [62, 355], [318, 355],
     [318, 535], [62, 535], [62, 675], [318, 675], [318, 815], [62, 815]],
 };
-const SLOWER = 200000; // how much slower than in truth a packet is shown
+const SLOWER = 100000; // how much slower than in truth a packet is shown
 const LINE = 19; // between lines of text
 
 function add(parent, name, attributes = {}, text = null) {
@@ -84,8 +87,6 @@ class Picture {
       "aria-label": "The way of a packet and its crossings of the kernel's border",
     });
     for (const [kind, ...place] of layout.lanes) rectangle(this.svg, place, { class: kind, rx: 12 });
-    for (const host of layout.hosts) rectangle(this.svg, host, { class: "host", rx: 12 });
-    add(this.svg, "path", { class: "border", d: layout.border });
     for (const [text, x, y, anchor = "start"] of layout.words)
       add(this.svg, "text", { x, y, class: "soft", "text-anchor": anchor }, text);
     this.way = add(this.svg, "path", { class: "way" });
@@ -93,7 +94,7 @@ class Picture {
     for (const [name, place] of Object.entries(layout.boxes)) this.addBox(name, place);
     this.crossings = {};
     for (const name of Object.keys(layout.crossings)) this.addCrossing(name);
-    this.parcel = add(this.svg, "circle", { class: "parcel off", r: 9 });
+    this.parcel = rectangle(this.svg, [-8, -8, 16, 16], { class: "parcel off", rx: 3 });
   }
 
   addBox(name, [x, y, width, height]) {
@@ -153,23 +154,24 @@ class Picture {
     const [x, y, textX, textY, anchor] = this.layout.crossings[name];
     group.setAttribute("aria-label",
       `Crossing ${crossing.number}, ${crossing.title}: ${crossing.lines.join(", ")}`);
-    this.showBundle(group, x, y, crossing.packets);
+    this.showBundle(group, x, y, crossing);
     crossing.lines.forEach((text, order) =>
       add(group, "text", {
         x: textX, y: textY + LINE * order, "text-anchor": anchor,
         class: order ? "soft" : "first",
       }, text));
-    const side = anchor === "end" ? 1 : -1;
-    const [numberX, numberY] = anchor === "middle" ? [x - 40, y - 12] : [x + side * 34, y - 20];
-    add(group, "text", { x: numberX, y: numberY, class: "number", "text-anchor": "middle" },
+    const [cx, cy] = anchor === "middle" ? [x - 52, y] : [x, y - 52];
+    add(group, "circle", { cx, cy, r: 10, class: "dot" });
+    add(group, "text", { x: cx, y: cy + 4.5, class: "number", "text-anchor": "middle" },
       crossing.number);
   }
 
-  // So many squares as packets pass in one call; a question mark if that is not known.
-  showBundle(group, x, y, packets) {
+  // So many squares as packets pass in one call, hollow if only theory says so; a
+  // question mark if nothing does.
+  showBundle(group, x, y, { packets, counted }) {
     const columns = Math.ceil(Math.sqrt(packets ?? 1));
     const rows = Math.ceil((packets ?? 1) / columns);
-    const side = Math.min(11, 40 / columns), step = side + Math.max(1, side / 5);
+    const side = Math.min(11, 34 / columns), step = side + Math.max(1, side / 5);
     const [width, height] = [columns * step + 10, rows * step + 10].map((n) => Math.max(n, 24));
     rectangle(group, [x - width / 2, y - height / 2, width, height], { class: "back", rx: 6 });
     if (packets === null)
@@ -177,10 +179,10 @@ class Picture {
     const left = x - (columns * step - step + side) / 2, top = y - (rows * step - step + side) / 2;
     for (let n = 0; n < packets; n++)
       rectangle(group, [left + (n % columns) * step, top + Math.floor(n / columns) * step, side, side],
-        { class: "square", rx: side / 6 });
+        { class: counted ? "square" : "square theory", rx: side / 6 });
   }
 
-  // Moves a packet along the way; resolves when it has arrived, or at once when stopped.
+  // Moves a packet along the way until it has arrived or is stopped.
   async send(milliseconds, signal) {
     const length = this.way.getTotalLength(), started = performance.now();
     this.parcel.classList.remove("off");
@@ -197,11 +199,11 @@ class Picture {
 const drawn = [new Picture(WIDE), new Picture(TALL)];
 const play = document.getElementById("play");
 const slow = document.getElementById("slow");
-let sending = new AbortController();
+let sending = null;
 let shown = null;
 
 document.addEventListener("rung", ({ detail: name }) => {
-  sending.abort();
+  sending?.abort();
   shown = pictures.find((picture) => picture.name === name);
   for (const picture of drawn) picture.show(shown);
   play.disabled = shown.nanoseconds === null;
@@ -215,10 +217,11 @@ document.addEventListener("place", ({ detail: place }) => {
     for (const [name, group] of Object.entries(crossings)) group.classList.toggle("on", name === place);
 });
 play.addEventListener("click", async () => {
-  sending.abort();
-  const mine = (sending = new AbortController());
-  play.dataset.sending = "";
-  await Promise.all(drawn.map((picture) =>
-    picture.send((shown.nanoseconds / 1e6) * SLOWER, mine.signal)));
-  if (mine === sending) delete play.dataset.sending;
+  if (sending) return sending.abort();
+  sending = new AbortController();
+  play.textContent = "Stop";
+  const milliseconds = (shown.nanoseconds / 1e6) * SLOWER;
+  await Promise.all(drawn.map((picture) => picture.send(milliseconds, sending.signal)));
+  sending = null;
+  play.textContent = "Send a packet";
 });
