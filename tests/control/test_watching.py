@@ -132,16 +132,16 @@ def test_the_longest_filter_fits_into_a_request(path: Path) -> None:
 def test_a_slow_observer_holds_up_the_rounds_only(path: Path) -> None:
     """Nothing is taken from the rings that nobody would hear."""
     packet = bytes(60_000)
-    rounds = [[event(EventKind.READ, number, data=packet)] for number in range(200)]
+    rounds = [[event(EventKind.READ, number, data=packet)] for number in range(50)]
     fake = FakeForwarder(*rounds)
     with watched_daemon(path, fake), observe(path, WATCH) as observer:
-        until(lambda: len(fake.rounds) < 200)
+        until(lambda: len(fake.rounds) < 50)
         before = -1
         while before != len(fake.rounds):
             before = len(fake.rounds)
             threading.Event().wait(5 * watching.PERIOD)
-        assert before > 100
-        assert [each.number for each in heard(observer, 200)] == list(range(200))
+        assert before > 20
+        assert [each.number for each in heard(observer, 50)] == list(range(50))
 
 
 # ---- daemons that are not ours -------------------------------------------------------
