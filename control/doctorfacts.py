@@ -20,7 +20,7 @@ from flannelette.control.interface import External
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.status import StatusDocument
-from flannelette.dataplane.asking import Address, Outcome
+from flannelette.dataplane.asking import Address, Answer, Outcome
 from flannelette.tun.interfaces import Interface
 from flannelette.tun.routes import Way
 
@@ -65,14 +65,22 @@ class PeerFacts:
     """Of a probe with the fewest bytes."""
     full: Outcome = None
     """Of one as long as the longest packet makes a datagram."""
-    longest: int | None = None
-    """Bytes of the longest datagram that is answered, if the full one is not."""
     underlay: Outcome = None
     """Of ICMP's echo to its own address, asked if it answers no probe."""
-    overlay: Outcome = None
-    """Of the echo to its first subnet's first address, through the overlay."""
-    echoed: bool = False
-    """Was that asked?"""
+    overlay: Mapping[Subnet, Outcome] = field(default_factory=dict)
+    """Of the echo to each subnet's first address, through the overlay; {} if there is
+    no way in."""
+    overlay_full: Outcome = None
+    """Of one as long as the longest packet, to the first of them that answers."""
+    needs: int = 0
+    """Bytes of the longest packet on the underlay, its IP header included."""
+    path_mtu: int | None = None
+    """Bytes of the longest one that passes, if that is less."""
+
+    @property
+    def alive(self) -> tuple[Subnet, ...]:
+        """The subnets that answer through the overlay."""
+        return tuple(s for s, it in self.overlay.items() if isinstance(it, Answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,8 @@ class Daemon:
     """The command that starts it, or starts it again."""
     elsewhere: bool = False
     """Is it in another network namespace than we?"""
+    stopped: bool = False
+    """By a signal, so that it does nothing?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,34 @@ class Facts:
     @property
     def device(self) -> str | None:
         return self.status["node"]["device"] if self.status else None
+
+    @property
+    def mtus(self) -> tuple[int, int]:
+        """The overlay's, of IPv4 and of IPv6 packets; 0: not known, or no such packets.
+        The daemon's own, or those that it would have."""
+        node = self.status and self.status["node"]
+        if node and node["mtu"]:
+            return node["mtu"], node["mtu6"] or 0
+        if self.backend and self.external:
+            return self.backend.mtus(self.external.mtu)
+        return 0, 0
+
+    @property
+    def backend_type(self) -> str | None:
+        told = self.status and self.status["node"]["backend"]
+        return told or (self.backend.type if self.backend else None)
+
+    @property
+    def port(self) -> int | None:
+        """Where nodes listen; None: not known, or nothing is encapsulated."""
+        told = self.status and self.status["node"]["port"]
+        return told or (self.backend.port if self.backend else None)
+
+    def network_of(self, version: int) -> str | None:
+        """The overlay's network of that IP version."""
+        told = (self.status and self.status["network"]) or ""
+        texts = (text for text in told.split(", ") if text)
+        return next((text for text in texts if (":" in text) == (version == 6)), None)
 
     def interface(self, name: str | None) -> Interface | None:
         return next((it for it in self.interfaces if it.name == name), None)

@@ -28,6 +28,7 @@ Commands:
   run         be a node of the overlay: the daemon
   status      show what the daemon on this machine does
   top         watch what it does: traffic by peer, drops, queues
+  doctor      say why nodes do not talk, and what cures it
   net-config  show or write the network configuration of a local store
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
@@ -158,6 +159,12 @@ def _top(argv: Sequence[str]) -> int:
     return top.main(argv)
 
 
+def _doctor(argv: Sequence[str]) -> int:
+    from flannelette.control import doctor
+
+    return doctor.main(argv, os.environ)
+
+
 def _net_config(argv: Sequence[str]) -> int:
     parser = Parser(
         "net-config",
@@ -242,6 +249,7 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "run": _run,
     "status": _status,
     "top": _top,
+    "doctor": _doctor,
     "net-config": _net_config,
     "demo": _demo,
     "bench": _bench,

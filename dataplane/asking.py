@@ -280,13 +280,14 @@ SIZES_AT_ONCE = 16
 def largest_passing(
     question: Question, least: int, source: Address | None = None
 ) -> int:
-    """Bytes of the largest probe that is answered, where `least` bytes are and the
-    question's are not. Raises OSError."""
+    """The size of the largest such question that is answered, where one of `least`
+    bytes is and this one is not. Raises OSError."""
+    ask = probes if question.port else echoes
     low, high = least, question.size
     while high - low > 1:
         sizes = sizes_between(low, high)
         asked = {size: question._replace(size=size) for size in sizes}
-        outcomes = probes(asked.values(), source)
+        outcomes = ask(asked.values(), source)
         passed = [s for s in sizes if isinstance(outcomes[asked[s]], Answer)]
         low = max([low, *passed])
         high = min([s for s in [*sizes, high] if s > low])

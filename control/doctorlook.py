@@ -1,0 +1,252 @@
+"""Looking: the facts that the doctor judges by. Thin I/O, and nothing is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+
+from flannelette.control import (
+    backends,
+    doctoriptables,
+    doctornft,
+    interface,
+)
+from flannelette.control.backend import Backend, Routes
+from flannelette.control.config import Config
+from flannelette.control.doctorasking import ask_peers
+from flannelette.control.doctordaemon import find
+from flannelette.control.doctorfacts import Facts, Peer, StoreFacts, Subnet
+from flannelette.control.doctorfirewall import Chain, by_name
+from flannelette.control.errors import (
+    ConfigError,
+    HostError,
+    NetworkConfigError,
+    StoreError,
+    StoreUnavailable,
+    one_line,
+)
+from flannelette.control.flagvalues import Local
+from flannelette.control.lease import Lease, Snapshot
+from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.status import StatusDocument
+from flannelette.control.store import Store
+from flannelette.control.stores import open_store
+from flannelette.dataplane.asking import Address
+from flannelette.tun.link import Netlink
+
+STORE_DEADLINE = 6.0
+"""Seconds for all that is read there."""
+TOOL_DEADLINE = 10.0
+
+
+async def look(argv: Sequence[str], environ: Mapping[str, str]) -> Facts:
+    """All facts. Raises ConfigError for the flags, and what asks for their help."""
+    config, daemon = find(argv, environ)
+    facts = Facts(config, daemon)
+    if daemon.elsewhere:
+        return facts  # what we see here is another machine, so to speak
+    facts = replace(facts, store=await _store(config))
+    facts = _with_backend(facts)
+    facts = await _with_links(facts)
+    peers = _peers(facts)
+    facts = await _with_ways(facts, peers)
+    facts = replace(facts, settings=dict(_settings(facts)))
+    facts = _with_chains(facts)
+    return ask_peers(facts, peers)
+
+
+# ---- the store -----------------------------------------------------------------------
+
+
+async def _store(config: Config) -> StoreFacts:
+    facts = StoreFacts()
+    if isinstance(config.store, Local) and not config.store.path.exists():
+        return StoreFacts(error=f"there is no file {config.store.path}")
+    try:
+        async with asyncio.timeout(STORE_DEADLINE), _opened(config) as store:
+            try:
+                network = NetworkConfig.parse(await store.network_config())
+                facts = replace(facts, network=network)
+            except NetworkConfigError as error:
+                facts = replace(facts, network_error=one_line(error))
+            return replace(facts, leases=await _leases(store))
+    except (StoreError, ConfigError) as error:
+        return replace(facts, error=one_line(error))
+    except TimeoutError:
+        return replace(facts, error=f"no answer within {STORE_DEADLINE:.0f} s")
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Store]:
+    store = open_store(config)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _leases(store: Store) -> tuple[Lease, ...]:
+    async with aclosing(store.watch()) as events:
+        async for event in events:
+            if isinstance(event, Snapshot):
+                return event.leases
+    raise StoreUnavailable("its watch has ended")
+
+
+def _with_backend(facts: Facts) -> Facts:
+    if facts.store.network is None:
+        return facts
+    try:
+        return replace(facts, backend=backends.from_config(facts.store.network))
+    except NetworkConfigError as error:
+        store = replace(facts.store, network_error=one_line(error))
+        return replace(facts, store=store)
+
+
+# ---- this machine --------------------------------------------------------------------
+
+
+async def _with_links(facts: Facts) -> Facts:
+    config, dual = facts.config, bool(facts.backend and facts.backend.dual_underlay)
+    netlink = Netlink()
+    try:
+        interfaces = await netlink.interfaces()
+        default = await netlink.default_interface()
+        default6 = await netlink.default_interface(6) if dual else None
+    finally:
+        await netlink.close()
+    facts = replace(facts, interfaces=interfaces)
+    try:
+        external = interface.select(
+            interfaces,
+            default,
+            config.iface,
+            config.public_ip,
+            dual=dual,
+            default6=default6,
+            public_ipv6=config.public_ipv6,
+        )
+    except HostError as error:
+        return replace(facts, external_error=one_line(error))
+    return replace(facts, external=external)
+
+
+async def _with_ways(facts: Facts, peers: Mapping[Peer, list[Subnet]]) -> Facts:
+    addresses: set[Address] = {peer.address for peer in peers}
+    addresses |= {
+        subnet.network_address for those in peers.values() for subnet in those
+    }
+    netlink = Netlink()
+    try:
+        return replace(facts, ways=await netlink.ways_to(addresses))
+    finally:
+        await netlink.close()
+
+
+def _settings(facts: Facts) -> Iterator[tuple[str, int]]:
+    """net.* by name, with dots in an interface's name as they are."""
+    names = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]
+    paths = [Path("net/ipv4/ip_forward"), Path("net/ipv6/conf/all/forwarding")]
+    external = facts.external.name if facts.external else None
+    for device in ("all", facts.device, external):
+        if device is not None:
+            names.append(f"net.ipv4.conf.{device}.rp_filter")
+            paths.append(Path("net/ipv4/conf") / device / "rp_filter")
+    for name, path in zip(names, paths, strict=True):
+        try:
+            yield name, int((Path("/proc/sys") / path).read_text())
+        except (OSError, ValueError):
+            continue
+
+
+def _with_chains(facts: Facts) -> Facts:
+    """The firewall's rules: nftables', and those of iptables where that is in use."""
+    chains: list[Chain] = []
+    unchecked = list(facts.unchecked)
+    try:
+        chains += doctornft.chains(_output("nft", "-j", "list", "ruleset"))
+    except (OSError, ValueError) as error:
+        unchecked.append(f"firewall rules of nftables: {one_line(error)}")
+    for syntax in ("iptables", "ip6tables"):
+        try:
+            chains += doctoriptables.chains(_output(f"{syntax}-save"), syntax)
+        except FileNotFoundError:  # then nobody uses it
+            continue
+        except (OSError, ValueError) as error:
+            unchecked.append(f"firewall rules of {syntax}: {one_line(error)}")
+    return replace(facts, chains=by_name(chains), unchecked=unchecked)
+
+
+def _output(name: str, *arguments: str) -> str:
+    """What a system program prints. Raises OSError."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    program = shutil.which(name, path=path)
+    if program is None:
+        raise FileNotFoundError(f"there is no program {name}")
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TOOL_DEADLINE,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{name} did not end in time") from None
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit {done.returncode}"
+        raise OSError(f"{name}: {why:.200}")
+    return done.stdout
+
+
+# ---- peers ---------------------------------------------------------------------------
+
+
+def _peers(facts: Facts) -> dict[Peer, list[Subnet]]:
+    """Those that the daemon knows; or without it, those in the store."""
+    pairs = _told(facts.status) if facts.status and facts.ready else _from_store(facts)
+    peers: dict[Peer, list[Subnet]] = {}
+    for peer, subnet in pairs:
+        peers.setdefault(peer, []).append(subnet)
+    return peers
+
+
+def _told(status: StatusDocument) -> Iterator[tuple[Peer, Subnet]]:
+    for route in status["routes"]:
+        yield _peer(route["peer"]), ip_network(route["subnet"])
+
+
+def _peer(text: str) -> Peer:
+    """`192.0.2.2:8285`, `[2001:db8::2]:8472`, or an address alone."""
+    if text.startswith("["):
+        address, _, port = text[1:].partition("]:")
+    elif text.count(":") == 1:
+        address, _, port = text.partition(":")
+    else:
+        address, port = text, "0"
+    return Peer(ip_address(address), int(port))
+
+
+def _from_store(facts: Facts) -> Iterator[tuple[Peer, Subnet]]:
+    backend, external = facts.backend, facts.external
+    for lease in facts.store.leases or ():
+        if backend is None or external is None:
+            return
+        if lease.attrs.public_ip == external.public_ip:
+            continue
+        for subnet, route in _routes(backend, lease).items():
+            yield Peer(route.peer, route.port), subnet
+
+
+def _routes(backend: Backend, lease: Lease) -> Routes:
+    try:
+        return backend.routes(lease)
+    except ValueError:  # another backend's
+        return {}
