@@ -20,7 +20,7 @@ from typing import get_args
 
 from flannelette.benchmarks import interrupts, labdocument, labrun, rootless
 from flannelette.benchmarks.labdocument import Document, DocumentError
-from flannelette.benchmarks.labplan import FULL, QUICK, Wish
+from flannelette.benchmarks.labplan import FULL, MEASURES, QUICK, Wish
 from flannelette.benchmarks.labrungs import BY_RUNG
 from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.rig import Wire
@@ -79,7 +79,7 @@ def parse(argv: Sequence[str]) -> Options:
     if chosen["rounds"]:
         depth = replace(depth, rounds=chosen["rounds"])
     command = shlex.join(["flannelette", "lab", *argv])
-    wish = Wish(chosen["wire"], chosen["rungs"], depth, command)
+    wish = Wish(chosen["wire"], chosen["rungs"], chosen["measures"], depth, command)
     show = chosen["show"]
     page = chosen["output"] or (show or Path("lab")).with_suffix(".html")
     if page.suffix == ".json":
@@ -166,6 +166,13 @@ def _rungs(text: str) -> tuple[str, ...]:
     return chosen
 
 
+def _measures(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if "tcp1" not in chosen or not set(chosen) <= set(MEASURES):
+        raise ValueError(f"tcp1 and some of {','.join(MEASURES[1:])} are wanted")
+    return chosen
+
+
 def _rounds(text: str) -> int:
     value = goflags.integer(text)
     if not 0 <= value <= 100:
@@ -182,6 +189,13 @@ FLAGS = (
     Flag("quick", goflags.boolean, "one round, and fewer looks: under 45 s", "false"),
     Flag("output", _path, "`PAGE` to write; unless told, lab.html"),
     Flag("rungs", _rungs, "`LIST` of rungs, or all", "all"),
+    Flag(
+        "measures",
+        _measures,
+        "`LIST` of measures: tcp1 (TCP, with the counts), rtt (delays), udp64 (small"
+        " packets a second)",
+        ",".join(MEASURES),
+    ),
     Flag(
         "wire",
         goflags.one_of(*get_args(Wire)),

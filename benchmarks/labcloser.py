@@ -20,6 +20,8 @@ from flannelette.benchmarks.labplan import (
     RUN_SECONDS,
     SETUP_SECONDS,
     TCP_SECONDS,
+    TIMER_ROUNDS,
+    TIMERS,
     Findings,
     Wish,
 )
@@ -30,7 +32,6 @@ from flannelette.benchmarks.series import Progress
 from flannelette.control.errors import one_line
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-TIMERS = f"--time-stages={EVERY}"
 NOWHERE = Path("/nonexistent")
 """flanneld's program, which is on no rung."""
 
@@ -47,7 +48,7 @@ class Closer:
 
     def look(self) -> None:
         """At all rungs that could be set up before. What fails becomes a note."""
-        events = self._events() if self.wish.depth.traced else []
+        events = self._events()
         for kind in self.wish.daemons:
             if kind.name not in self.findings.rungs:
                 continue
@@ -58,7 +59,7 @@ class Closer:
                 with self._noting(f"timing {kind.name}"):
                     self._time(kind)
         if self.wish.times_timers and OURS in self.findings.rungs:
-            with self._noting("what the timers cost", 2 * self.wish.depth.timer_rounds):
+            with self._noting("what the timers cost", 2 * TIMER_ROUNDS):
                 self.findings.timers = self._timer_cost(BY_RUNG[OURS])
 
     @contextmanager
@@ -106,7 +107,7 @@ class Closer:
         """With and without, side by side and in turn."""
         rates: dict[bool, list[float]] = {False: [], True: []}
         with self._stand(kind, "off") as off, self._stand(kind, "on", TIMERS) as on:
-            for number in range(self.wish.depth.timer_rounds):
+            for number in range(TIMER_ROUNDS):
                 for timed in (False, True) if number % 2 else (True, False):
                     stream = iperf.run(on if timed else off, 1, TCP_SECONDS)
                     rates[timed].append(stream.bits_per_second / 1e9)

@@ -206,7 +206,12 @@ def checks(before: Look, after: Look, traced: Mapping[str, int]) -> tuple[Check,
                 _sum(rise, "wire_calls"),
                 _WIRE_CALLS,
             ),
-            ("wake-ups", "poll, epoll_wait", _sum(rise, "waits"), _WAIT_CALLS),
+            (
+                "pumps called on wake-ups",
+                "poll, epoll_wait",
+                _sum(rise, "waits"),
+                _WAIT_CALLS,
+            ),
         )
         if traced
     ]

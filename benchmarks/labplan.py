@@ -16,8 +16,13 @@ SETUP_SECONDS = 0.9
 """A stand of ours, up and down."""
 EVERY = 16
 """One round of a pump in so many is timed."""
+TIMERS = f"--time-stages={EVERY}"
+TIMER_ROUNDS = 3
+"""With and without."""
 MOST_SECONDS = 165.0
 """For all: a round that would not fit is left out."""
+MEASURES = ("tcp1", "rtt", "udp64")
+"""Those of the bench that the lab takes, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +34,13 @@ class Depth:
     trial_seconds: float
     """Of the search for the loss-free rate."""
     echo_seconds: float
-    timer_rounds: int
-    """0: what the timers cost is not measured."""
-    traced: bool
-    """Are the counts checked by the kernel's tracepoints?"""
-    timed: tuple[str, ...] | None = None
-    """The rungs whose stages are timed; None: all that can."""
+    closer: bool
+    """Is each rung looked at by itself after the rounds? Else the timers are on during
+    the rounds, and the counts are not checked."""
 
 
-FULL = Depth(3, 8, 0.12, 0.5, 3, True)
-QUICK = Depth(1, 6, 0.1, 0.25, 0, False, ("c", OURS))
+FULL = Depth(3, 8, 0.12, 0.5, True)
+QUICK = Depth(1, 6, 0.1, 0.25, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Wish:
 
     wire: Wire
     rungs: tuple[str, ...]
+    measures: tuple[str, ...]
+    """Of MEASURES; tcp1 is always there."""
     depth: Depth
     command: str
     """That asks for it."""
@@ -63,20 +67,21 @@ class Wish:
 
     @property
     def timed(self) -> list[RungKind]:
-        """Those whose stages are to be timed."""
-        wanted = self.depth.timed
-        kinds = [kind for kind in self.daemons if kind.has_timers]
-        return [kind for kind in kinds if wanted is None or kind.name in wanted]
+        """Those whose stages can be timed."""
+        return [kind for kind in self.daemons if kind.has_timers]
 
     @property
     def times_timers(self) -> bool:
-        return self.depth.timer_rounds > 0 and OURS in self.rungs
+        """Is it measured what the timers cost?"""
+        return self.depth.closer and OURS in self.rungs
 
     @property
     def seconds_after(self) -> float:
         """About what follows the rounds takes."""
-        looks = len(self.timed) + self.depth.traced * len(self.daemons)
-        runs = 2 * self.depth.timer_rounds if self.times_timers else 0
+        if not self.depth.closer:
+            return 0.0
+        looks = len(self.timed) + len(self.daemons)
+        runs = 2 * TIMER_ROUNDS * self.times_timers
         setups = looks + 2 * self.times_timers
         return setups * SETUP_SECONDS + (looks + runs) * RUN_SECONDS
 

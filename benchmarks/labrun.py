@@ -8,7 +8,7 @@ daemons' counts are those of the last round's TCP run, which nothing disturbs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -27,8 +27,10 @@ from flannelette.benchmarks.contenders import Stand
 from flannelette.benchmarks.labcloser import NOWHERE, Closer
 from flannelette.benchmarks.labdocument import FORMAT, Document, Rung
 from flannelette.benchmarks.labplan import (
+    EVERY,
     RUN_SECONDS,
     TCP_SECONDS,
+    TIMERS,
     Findings,
     Found,
     Wish,
@@ -49,20 +51,21 @@ class Meter:
     """The lab's measures, and where their counts go."""
 
     def __init__(self, wish: Wish, findings: Findings) -> None:
+        self._wish = wish
         self._depth = wish.depth
-        self._wire = wish.wire
         self._findings = findings
 
-    @property
-    def measures(self) -> tuple[Measure, ...]:
+    def measures(self, names: Container[str]) -> tuple[Measure, ...]:
+        """Those of these names."""
         depth = self._depth
         trial = depth.trial_seconds + TRIAL_MORE
         search = (depth.trials + 1) * trial + depth.trial_seconds
-        return (
+        every = (
             Measure("tcp1", "TCP, one flow", self._tcp, lambda _: RUN_SECONDS),
             Measure("rtt", "RTT", self._echoes, lambda _: depth.echo_seconds),
             Measure("udp64", "UDP of 64 B", self._datagrams, lambda _: search),
         )
+        return tuple(measure for measure in every if measure.name in names)
 
     def _tcp(self, tools: Tools, it: Stand) -> Values:
         before = labcounts.look(it)
@@ -71,7 +74,10 @@ class Meter:
         seconds = stream.bytes * 8 / stream.bits_per_second
         kind = BY_RUNG[it.contender.name]
         counts = labcounts.counts(kind, it.mtu, before, after, stream.bytes, seconds)
-        self._findings.rungs[kind.name] = Found(it.mtu, counts)
+        found = Found(it.mtu, counts)
+        if kind in self._wish.timed and not self._depth.closer:
+            found.stages = labcounts.stages(before, after)
+        self._findings.rungs[kind.name] = found
         self._note_offloads(it)
         return values
 
@@ -105,9 +111,15 @@ def run(wish: Wish, screen: Screen) -> Document:
         results.note(f"the machine was not idle before the start: {noise}")
         screen.say(f"warning: {results.notes[-1]}")
     findings = Findings()
-    own = Meter(wish, findings).measures
     plan = Plan(
-        wish.depth.rounds, TCP_SECONDS, (wish.wire,), wish.rungs, None, NOWHERE, own
+        wish.depth.rounds,
+        TCP_SECONDS,
+        (wish.wire,),
+        wish.rungs,
+        wish.measures,
+        NOWHERE,
+        Meter(wish, findings).measures(wish.measures),
+        () if wish.depth.closer else (TIMERS,),
     )
     progress = Progress(plan, screen, wish.seconds_after)
     with (
@@ -117,7 +129,8 @@ def run(wish: Wish, screen: Screen) -> Document:
     ):
         tools = Tools(load, TCP_SECONDS, perf=None)
         _rounds(wish, Series(plan, tools, results, progress), results, directory)
-        Closer(wish, findings, results, directory, progress).look()
+        if wish.depth.closer:
+            Closer(wish, findings, results, directory, progress).look()
     progress.end()
     if not findings.rungs:
         raise RigError("; ".join(results.notes) or "no rung could be measured")
@@ -167,7 +180,7 @@ def document(
         msgspec.Raw(benchresults.dump(results)),
         tuple(rungs),
         findings.timers,
-        tuple(results.notes),
+        tuple(" ".join(note.split()) for note in results.notes),
     )
 
 
@@ -195,14 +208,17 @@ def _notes(wish: Wish) -> Iterator[str]:
     yield "bytes that the kernel copies within itself are not counted"
     if any(kind.name == "python" for kind in wish.kinds):
         yield "python: PurePath has no timers, so its time is not divided into stages"
-    if left_out := [kind.name for kind in wish.daemons if kind not in wish.timed]:
-        names = ", ".join(name for name in left_out if name != "python")
-        if names:
-            yield f"not timed by stage in a quick run: {names}"
-    if not wish.depth.traced:
-        yield "a quick run does not check the counts by the kernel's tracepoints"
-    if not wish.times_timers:
-        yield "what the timers cost was not measured in this run"
+    if wish.depth.closer and wish.daemons:
+        yield (
+            "checks: one wake-up may call the pumps of both directions, and"
+            f" {labcounts.COPIES} misses datagrams that lie in one piece in the"
+            " kernel, as they do where they come one by one"
+        )
+    elif wish.daemons:
+        yield (
+            "a quick run: the timers were on in the rounds (one pump call in"
+            f" {EVERY}), and the counts are not checked by the kernel's tracepoints"
+        )
     if not measures.has_hardware_counters():
         yield (
             "this machine gives no hardware counters: cycles and cache misses cannot"

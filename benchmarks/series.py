@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flannelette.benchmarks import interrupts
-from flannelette.benchmarks.contenders import BY_NAME, MAIN, Stand, stand
+from flannelette.benchmarks.contenders import BY_NAME, MAIN, Contender, Stand, stand
 from flannelette.benchmarks.measures import MEASURES, Measure, Tools
 from flannelette.benchmarks.micro import MICROS, NO_WIRE, Micro
 from flannelette.benchmarks.netns import RigError
@@ -44,6 +44,8 @@ class Plan:
     """Its program."""
     own: tuple[Measure, ...] | None = None
     """Measures instead of the bench's."""
+    flags: tuple[str, ...] = ()
+    """Of `flannelette run`, besides those that a contender of ours has."""
 
     def contenders_on(self, wire: Wire) -> tuple[str, ...]:
         """In the order of BY_NAME, as chosen."""
@@ -63,6 +65,13 @@ class Plan:
         """The contenders of that measure there."""
         suits = {name: BY_NAME[name].measures for name in self.contenders_on(wire)}
         return tuple(n for n, few in suits.items() if not few or measure.name in few)
+
+    def contender(self, name: str) -> Contender:
+        """Of that name, with the plan's flags."""
+        found = BY_NAME[name]
+        if found.flags is None or not self.flags:
+            return found
+        return replace(found, flags=(*found.flags, *self.flags))
 
     @property
     def micros(self) -> list[Micro]:
@@ -191,7 +200,7 @@ class Series:
             if name in self._absent:
                 continue
             place = directory / f"{number}{name}"
-            new = stand(BY_NAME[name], plan.wires[0], place, plan.flanneld)
+            new = stand(plan.contender(name), plan.wires[0], place, plan.flanneld)
             try:
                 stands[name] = stack.enter_context(new)
             except RigError as error:
