@@ -10,7 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from flannelette.benchmarks import reportcharts, reportsections as sections
+from flannelette.benchmarks import (
+    reportcharts,
+    reporthead as head,
+    reportsections as sections,
+    reportstages,
+)
 from flannelette.benchmarks.labdocument import Document
 from flannelette.benchmarks.reporthtml import Html, data, join, tag
 from flannelette.benchmarks.reportjourney import picture, processor_time
@@ -28,19 +33,12 @@ def render(document: Document) -> str:
     ladder = document.results()
     wire, rungs = document.wire, document.rungs
     panels = reportcharts.panels(ladder, wire, rungs)
-    times = [
-        chart
-        for host, direction, title in (
-            (1, "tx", "The sender's daemon: TUN to wire"),
-            (2, "rx", "The receiver's daemon: wire to TUN"),
-        )
-        if (chart := reportcharts.stages(rungs, host, direction, title))
-    ]
+    times = reportstages.charts(rungs)
     pictures = [picture(rung, processor_time(rung, ladder, wire)) for rung in rungs]
     return Template(_read("page.html")).substitute(
         css=_read("page.css"),
-        header=sections.header(document, ladder),
-        rungs=sections.choice(rungs),
+        header=head.header(document, ladder),
+        rungs=head.choice(rungs),
         journey=sections.journey(rungs),
         ladder=sections.ladder(document, ladder, panels),
         time=sections.time(document, times),

@@ -1,17 +1,18 @@
 """Charts of the report, as plotly's figures: plain data for page/charts.js.
 
 A colour here is the name of one of page.css's, such as "--accent": the page has two
-themes, and charts.js puts in what is current. What is to be said in the other theme's
-colours only, or on a log scale, is decided there too.
+themes, and charts.js puts in what is current. Texts are HTML to plotly, so a rung's name
+goes through label().
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flannelette.benchmarks.labdocument import Rung, StageName
-from flannelette.benchmarks.reportjourney import UNITS, number, time
+from flannelette.benchmarks.labdocument import Rung
+from flannelette.benchmarks.reportjourney import UNITS, number
 from flannelette.benchmarks.results import Figure, Results
 
 LOG_FROM = 30.0
@@ -32,8 +33,8 @@ class Panel(NamedTuple):
 
 PANELS = (
     Panel("tcp", "TCP throughput", "more", {"tcp1": "one flow", "tcp4": "four flows"}),
-    Panel("small", "Packets a second, UDP of 64 B", "more", {"udp64": "without loss"}),
-    Panel("bulk", "UDP of 1400 B", "more", {"udp1400": "without loss"}),
+    Panel("small", "Packets a second, UDP of 64 B", "more", {"udp64": "loss-free"}),
+    Panel("bulk", "UDP of 1400 B", "more", {"udp1400": "loss-free"}),
     Panel(
         "rtt",
         "Round-trip time, idle",
@@ -52,22 +53,16 @@ PANELS = (
         "less",
         {"daemons_gb": "the daemons", "machine_gb": "the whole machine"},
     ),
-    Panel("copies", "Bytes copied for a byte delivered", "less", {"copies": "copied"}),
+    Panel(
+        "copies",
+        "Bytes copied for a byte delivered",
+        "less",
+        {"copies": "all programs"},
+    ),
     Panel("calls", "System calls for a packet", "less", {"syscalls": "daemons"}),
     Panel("switches", "Context switches for a packet", "less", {"switches": "daemons"}),
 )
 _LOOKS = (("--accent", "circle"), ("--second", "diamond-open"))
-_STAGE_COLOURS: Mapping[StageName, str] = {
-    "read": "--into",
-    "receive": "--into",
-    "lookup": "--look",
-    "check": "--look",
-    "split": "--shape",
-    "merge": "--shape",
-    "checksum": "--sum",
-    "send": "--out",
-    "write": "--out",
-}
 
 
 def panels(ladder: Results, wire: str, rungs: Sequence[Rung]) -> list[Json]:
@@ -88,6 +83,7 @@ def _panel(
     panel: Panel, figures: Mapping[str, Sequence[Figure]], rungs: Sequence[Rung]
 ) -> Json:
     unit = UNITS[next(iter(panel.series))]
+    names = [rung.name for rung in rungs]
     traces: list[Json] = []
     for (key, name), look in zip(panel.series.items(), _LOOKS, strict=False):
         traces += _dots(figures[key], name, look, labelled=not traces)
@@ -95,20 +91,27 @@ def _panel(
     return {
         "id": f"chart-{panel.key}",
         "title": panel.title,
-        "unit": f"{unit}, {panel.good} is better",
+        "unit": f"{unit}{_which(panel, figures)}, {panel.good} is better",
         "said": _said(panel, figures, unit),
+        "rungs": names,
         "figure": {
             "data": traces,
             "layout": {
                 "xaxis": {"type": "log" if _wide(every) else "linear"},
-                "yaxis": _rows([rung.name for rung in rungs]),
-                "annotations": [_gap(*gap) for gap in _gaps(every, rungs)],
+                "yaxis": rows(names),
+                "annotations": [gap(*there) for there in _gaps(every, rungs)],
                 "scattermode": "group",
                 "scattergap": 0.4,
-                "showlegend": len(panel.series) > 1,
+                "showlegend": sum(map(bool, figures.values())) > 1,
             },
         },
     }
+
+
+def _which(panel: Panel, figures: Mapping[str, Sequence[Figure]]) -> str:
+    """What a legend would say of the only series."""
+    there = [panel.series[key] for key, several in figures.items() if several]
+    return f" ({there[0]})" if len(there) == 1 else ""
 
 
 def _dots(
@@ -122,7 +125,7 @@ def _dots(
             "type": "scatter",
             "mode": "markers",
             "x": [value for figure in figures for value in figure.values],
-            "y": [f.place.contender for f in figures for _ in f.values],
+            "y": [label(f.place.contender) for f in figures for _ in f.values],
             "marker": {"color": colour, "size": 5, "opacity": 0.45},
             "orientation": "h",
             "offsetgroup": name,
@@ -136,7 +139,7 @@ def _dots(
             "orientation": "h",
             "offsetgroup": name,
             "x": medians,
-            "y": [figure.place.contender for figure in figures],
+            "y": [label(figure.place.contender) for figure in figures],
             "text": [number(median) for median in medians],
             "textposition": "top center",
             "textfont": {"color": "--ink"},
@@ -156,81 +159,6 @@ def _dots(
     ]
 
 
-def stages(rungs: Sequence[Rung], host: int, direction: str, title: str) -> Json | None:
-    """A stacked bar for each rung with a daemon; None if none was timed."""
-    daemons = [rung for rung in rungs if rung.flags is not None]
-    spent: dict[str, dict[StageName, float]] = {}
-    for rung in daemons:
-        for timed in rung.stages or ():
-            if (timed.host, timed.direction) == (host, direction) and timed.packets:
-                spent[rung.name] = timed.per_packet()
-    if not spent:
-        return None
-    names = [
-        name
-        for name in _STAGE_COLOURS
-        if any(stages.get(name) for stages in spent.values())
-    ]
-    names = _as_happens(names, direction)
-    gaps = [rung.name for rung in daemons if rung.name not in spent]
-    return {
-        "id": f"stages-{direction}",
-        "title": title,
-        "unit": "nanoseconds for a packet, less is better",
-        "said": _stages_said(title, spent),
-        "figure": {
-            "data": [*(_bar(name, spent) for name in names), _sums(spent)],
-            "layout": {
-                "barmode": "stack",
-                "xaxis": {"type": "linear"},
-                "yaxis": _rows([rung.name for rung in daemons]),
-                "legend": {"traceorder": "normal"},
-                "annotations": [_gap(name, "not timed") for name in gaps],
-                "showlegend": True,
-            },
-        },
-    }
-
-
-def _as_happens(names: Iterable[StageName], direction: str) -> list[StageName]:
-    order = {
-        "tx": ("read", "lookup", "split", "send", "write"),
-        "rx": ("receive", "check", "checksum", "merge", "write"),
-    }[direction]
-    return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
-
-
-def _bar(stage: StageName, spent: Mapping[str, Mapping[StageName, float]]) -> Json:
-    times = {name: stages.get(stage, 0.0) for name, stages in spent.items()}
-    return {
-        "type": "bar",
-        "orientation": "h",
-        "name": stage,
-        "x": list(times.values()),
-        "y": list(times),
-        "customdata": [number(ns, "ns") for ns in times.values()],
-        "marker": {"color": _STAGE_COLOURS[stage], "line": {"width": 0}},
-        "hovertemplate": "%{y}: %{customdata}<extra>" + stage + "</extra>",
-    }
-
-
-def _sums(spent: Mapping[str, Mapping[StageName, float]]) -> Json:
-    """Beside the bars; charts.js leaves it out where bars are shares."""
-    sums = [sum(stages.values()) for stages in spent.values()]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": sums,
-        "y": list(spent),
-        "text": [f" {time(ns)}" for ns in sums],
-        "textposition": "middle right",
-        "textfont": {"color": "--ink"},
-        "cliponaxis": False,
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
 def _gaps(
     figures: Iterable[Figure], rungs: Sequence[Rung]
 ) -> Iterable[tuple[str, str]]:
@@ -240,11 +168,17 @@ def _gaps(
             yield rung.name, "no daemon" if rung.flags is None else "not measured"
 
 
-def _gap(rung: str, why: str) -> Json:
+def label(name: str) -> str:
+    """As plotly wants its texts."""
+    return html.escape(name, quote=False)
+
+
+def gap(rung: str, why: str) -> Json:
+    """What to say where a rung has nothing."""
     return {
         "xref": "paper",
         "x": 0,
-        "y": rung,
+        "y": label(rung),
         "text": why,
         "showarrow": False,
         "xanchor": "left",
@@ -254,12 +188,12 @@ def _gap(rung: str, why: str) -> Json:
     }
 
 
-def _rows(names: list[str]) -> Json:
+def rows(names: list[str]) -> Json:
     """The ladder's bottom is the chart's top."""
     return {
         "type": "category",
         "categoryorder": "array",
-        "categoryarray": names,
+        "categoryarray": [label(name) for name in names],
         "range": [len(names) - 0.4, -0.6],
     }
 
@@ -277,11 +211,3 @@ def _said(panel: Panel, figures: Mapping[str, Sequence[Figure]], unit: str) -> s
         if several
     )
     return f"{panel.title}, {unit}. " + "; ".join(series) + "."
-
-
-def _stages_said(title: str, spent: Mapping[str, Mapping[StageName, float]]) -> str:
-    each = (
-        f"{name}: " + ", ".join(f"{s} {number(ns)}" for s, ns in stages.items() if ns)
-        for name, stages in spent.items()
-    )
-    return f"{title}, nanoseconds for a packet. " + "; ".join(each) + "."

@@ -1,4 +1,4 @@
-"""The sections of the report, as HTML."""
+"""The sections of the report, as HTML. Its head is reporthead.py."""
 
 from __future__ import annotations
 
@@ -7,109 +7,22 @@ from collections.abc import Iterable, Sequence
 from flannelette.benchmarks import reporttables as tables
 from flannelette.benchmarks.labdocument import Document, Rung, TimerCost
 from flannelette.benchmarks.reportcharts import Json
-from flannelette.benchmarks.reporthtml import Html, join, tag
+from flannelette.benchmarks.reporthtml import Html, tag
 from flannelette.benchmarks.reportjourney import (
     GAP,
     MOST_DRAWN,
-    UNITS,
     Total,
     number,
     totals,
 )
-from flannelette.benchmarks.reportsteps import Change, bottom_and_top, changes
+from flannelette.benchmarks.reportsteps import Change, changes
 from flannelette.benchmarks.results import Results
 
-_HEADLINES = {
-    "tcp1": "TCP, one flow",
-    "syscalls": "system calls",
-    "copies": "bytes copied for a byte delivered",
-    "rtt": "round-trip time",
-}
 WIRES = {
     "nic": "segments TCP and UDP, but knows no tunnels, like a common NIC",
     "plain": "segments nothing, like an old or virtual NIC",
     "veth": "between containers: nothing is ever segmented",
 }
-
-
-def header(document: Document, ladder: Results) -> Html:
-    """What was measured where, and how far it is from the bottom to the top."""
-    ends = bottom_and_top(document.rungs)
-    return tag(
-        "header",
-        tag("p", "flannelette lab", class_="kicker"),
-        tag("h1", "What does it cost to carry packets through userspace?"),
-        tag(
-            "p",
-            "The same traffic over the same two hosts, one thing switched at a time."
-            " Choose a rung of the ladder and follow a packet: where it crosses into"
-            " the kernel and back, what is copied there, and what that costs.",
-            class_="lead",
-        ),
-        _headlines(document, ladder, *ends) if ends else None,
-        tag(
-            "p",
-            f"{ladder.started} · {document.machine.get('machine', 'machine not known')}"
-            f" · {document.machine.get('kernel', 'kernel not known')}"
-            f" · wire {document.wire} · took {document.seconds:.0f} s",
-            class_="soft",
-        ),
-    )
-
-
-def _headlines(document: Document, ladder: Results, low: Rung, high: Rung) -> Html:
-    facts = []
-    for metric, title in _HEADLINES.items():
-        old = ladder.figure(document.wire, low.name, metric)
-        new = ladder.figure(document.wire, high.name, metric)
-        if old and new:
-            facts.append(
-                tag(
-                    "div",
-                    tag("dt", title),
-                    tag(
-                        "dd",
-                        tag("span", number(old.median), class_="from"),
-                        tag("span", "→", class_="arrow"),
-                        tag("b", number(new.median)),
-                        tag("small", UNITS[metric]),
-                    ),
-                )
-            )
-    if not facts:
-        return Html()
-    return join(
-        tag("dl", *facts, class_="facts"),
-        tag(
-            "p",
-            "From ", tag("b", low.name), f" ({low.title}) to ",
-            tag("b", high.name), f" ({high.title}).",
-            class_="soft",
-        ),
-    )  # fmt: skip
-
-
-def choice(rungs: Sequence[Rung]) -> Html:
-    """The control by which a rung is chosen."""
-    ours = [rung for rung in rungs if rung.flags is not None]
-    timed = [rung for rung in ours if rung.stages]
-    first = next((rung.name for rung in (*timed, *ours, *rungs)), None)
-    buttons = (
-        tag(
-            "label",
-            tag(
-                "input",
-                type="radio",
-                name="rung",
-                value=rung.name,
-                checked=rung.name == first,
-            ),
-            tag("span", rung.name),
-            title=rung.title,
-        )
-        for rung in rungs
-    )
-    return tag("fieldset", tag("legend", "Rung"), *buttons, class_="rungs")
 
 
 # ---- the journey ---------------------------------------------------------------------

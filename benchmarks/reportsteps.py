@@ -12,6 +12,7 @@ LOOKED_AT = {
     "tcp1": ("TCP, one flow", True),
     "udp64": ("small packets", True),
     "rtt": ("round-trip time", False),
+    "copies": ("bytes copied", False),
     "daemons_gb": ("daemons' time per GB", False),
     "syscalls": ("system calls", False),
     "switches": ("context switches", False),
@@ -23,9 +24,8 @@ LOOKED_AT = {
 class Change:
     """Of one metric, from one rung to another."""
 
+    metric: str
     title: str
-    before: Figure
-    after: Figure
     factor: float
     """Of the medians."""
     clear: bool
@@ -42,7 +42,7 @@ def changes(ladder: Results, wire: str, before: Rung, after: Rung) -> list[Chang
         factor = ratio(new, old) if old and new else None
         if old and new and factor is not None:
             better = (factor > 1) == more
-            found.append(Change(title, old, new, factor, _apart(old, new), better))
+            found.append(Change(metric, title, factor, _apart(old, new), better))
     return found
 
 

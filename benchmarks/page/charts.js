@@ -39,16 +39,15 @@ function axes({ xaxis, yaxis, barmode }) {
   };
 }
 
-function draw({ id, figure }) {
-  const rows = figure.layout.yaxis.categoryarray;
-  const at = rows.indexOf(rung);
+function draw({ id, rungs, figure }) {
+  const at = rungs.indexOf(rung);
   const highlight = at < 0 ? [] : [{
     type: "rect", xref: "paper", x0: 0, x1: 1, y0: at - 0.5, y1: at + 0.5,
     fillcolor: colour("--wash"), line: { width: 0 }, layer: "below",
   }];
   const layout = {
     ...coloured(figure.layout), ...axes(figure.layout), shapes: highlight,
-    height: 90 + rows.length * (figure.data.length > 2 && !figure.layout.barmode ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
+    height: 90 + rungs.length * (figure.layout.scattermode && figure.layout.showlegend ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
     font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     legend: {

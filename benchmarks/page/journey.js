@@ -41,10 +41,10 @@ const WIDE = {
     [770, 328], [770, 83], [955, 83], [955, 328], [1140, 328], [1140, 83]],
 };
 const TALL = {
-  kind: "tall", size: [380, 890],
+  kind: "tall", size: [380, 906],
   lanes: [
     ["lane-user", 4, 4, 122, 430], ["lane-kernel", 260, 4, 116, 430],
-    ["lane-user", 4, 456, 122, 430], ["lane-kernel", 260, 456, 116, 430],
+    ["lane-user", 4, 456, 122, 446], ["lane-kernel", 260, 456, 116, 446],
   ],
   words: [
     ["userspace", 62, 24, "middle"], ["kernel", 318, 24, "middle"],
@@ -116,7 +116,7 @@ class Picture {
   }
 
   addCrossing(name) {
-    const crossing = add(this.svg, "g", { class: "crossing", tabindex: 0, role: "img" });
+    const crossing = add(this.svg, "g", { class: "crossing", tabindex: 0, role: "button" });
     const mark = () => document.dispatchEvent(new CustomEvent("place", { detail: name }));
     for (const event of ["pointerenter", "focus", "click"]) crossing.addEventListener(event, mark);
     this.crossings[name] = crossing;
