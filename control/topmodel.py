@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from operator import attrgetter
 from typing import TypeAlias
@@ -301,14 +302,20 @@ def in_order(peers: Sequence[Peer], by: Column, reverse: bool) -> list[Peer]:
 
 
 def _by_address(peer: Peer) -> tuple[int, int]:
-    address = ip_address(peer.address)
-    return address.version, int(address)
+    return _number(peer.address)
 
 
 def _by_subnet(peer: Peer) -> tuple[int, int] | None:
-    if not peer.subnets:
-        return None
-    address = ip_address(peer.subnets[0].partition("/")[0])
+    return _number(peer.subnets[0].partition("/")[0]) if peer.subnets else None
+
+
+@lru_cache(1 << 14)
+def _number(text: str) -> tuple[int, int]:
+    """An address as something to sort by: IPv4 first. What is none comes before."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return 0, 0
     return address.version, int(address)
 
 

@@ -77,7 +77,7 @@ class Peers(ScrollView, can_focus=True):
     """Draws the rows that are seen, and no others: there may be thousands."""
 
     def __init__(self) -> None:
-        super().__init__(id="peers")
+        super().__init__()
         self._table = Table(0, ())
         self._peers: Sequence[Peer] = ()
 
@@ -102,7 +102,7 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     Static { height: auto; }
-    #peers {
+    Peers {
         height: 1fr;
         overflow-x: hidden;
         overflow-y: scroll;
@@ -136,16 +136,18 @@ class Top(App[None]):
         self._paused = False
         self._by, self._reverse = Column.TX_BITS, False
         self._table = Table(0, ())
+        self._title, self._summary = Static(), Static()
+        self._head, self._peers, self._keys = Static(), Peers(), Static()
 
     def compose(self) -> ComposeResult:
-        yield Static(id="title")
-        yield Static(id="summary")
-        yield Static(id="head")
-        yield Peers()
-        yield Static(id="keys")
+        yield self._title
+        yield self._summary
+        yield self._head
+        yield self._peers
+        yield self._keys
 
     def on_mount(self) -> None:
-        self.query_one(Peers).focus()
+        self._peers.focus()
         self._asker.start()
 
     def on_unmount(self) -> None:
@@ -182,20 +184,17 @@ class Top(App[None]):
         view, trouble = self._shown
         talk = Talk(self._interval, self._paused, trouble)
         width, height = self.size
-        self._say("title", title(view, talk, width))
-        self._say("keys", keys(width))
+        self._title.update(title(view, talk, width))
+        self._keys.update(keys(width))
         if view is None:
-            self._say("summary", waiting(self._path, talk))
+            self._summary.update(waiting(self._path, talk))
             return
-        lines = summary(view, self._samples, talk, width, height)
-        self._say("summary", Group(*lines))
+        lines = summary(view, list(self._samples), talk, width, height)
+        self._summary.update(Group(*lines))
         peers = topmodel.in_order(view.peers, self._by, self._reverse)
         self._table = Table(width - 1, peers)  # the scrollbar has one
-        self._say("head", self._table.head(self._by, self._reverse))
-        self.query_one(Peers).show(self._table, peers)
-
-    def _say(self, name: str, text: Any) -> None:
-        self.query_one(f"#{name}", Static).update(text)
+        self._head.update(self._table.head(self._by, self._reverse))
+        self._peers.show(self._table, peers)
 
     # ---- keys ------------------------------------------------------------------------
 
@@ -224,10 +223,10 @@ class Top(App[None]):
         self._draw()
 
     def action_down(self) -> None:
-        self.query_one(Peers).action_scroll_down()
+        self._peers.action_scroll_down()
 
     def action_up(self) -> None:
-        self.query_one(Peers).action_scroll_up()
+        self._peers.action_scroll_up()
 
 
 def _sample(view: View | None) -> tuple[float, float]:

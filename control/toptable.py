@@ -31,9 +31,11 @@ _NAME = 15
 """Columns that an IPv4 address has, at most."""
 _NUMBER = 10
 """With the gap before it, which the arrow of the order stands in."""
-_IDLE = 8
+_APART = 14
+"""A number's columns where there is much room."""
+_IDLE = 7
 _WIDTHS = {column: _NUMBER for column in Column} | {
-    Column.PEER: _NAME,
+    Column.PEER: 1 + _NAME,
     Column.SUBNET: 1 + _NAME,
     Column.IDLE: _IDLE,
 }
@@ -82,17 +84,28 @@ class Table:
 def _spread(
     columns: Sequence[Column], width: int, peers: Sequence[Peer]
 ) -> tuple[int, ...]:
-    """The columns' widths: addresses have what they need before subnets have more."""
+    """The columns' widths: addresses and subnets have what they need before numbers
+    stand further apart."""
     widths = {column: _WIDTHS[column] for column in columns}
     left = width - sum(widths.values())
-    longest = max((len(peer.address) for peer in peers), default=0)
-    more = max(0, min(left, longest - widths[Column.PEER]))
-    widths[Column.PEER] += more + min(0, left)
-    if Column.SUBNET in widths:
-        widths[Column.SUBNET] += left - more
-    else:
-        widths[Column.PEER] += max(0, left - more)
-    return tuple(max(0, widths[column]) for column in columns)
+    if left < 0:
+        widths[Column.PEER] = max(0, widths[Column.PEER] + left)
+        return tuple(widths.values())
+    for column, wants in (
+        (Column.PEER, max((1 + len(peer.address) for peer in peers), default=0)),
+        (Column.SUBNET, max((1 + len(_subnets(peer)) for peer in peers), default=0)),
+        *((column, _APART) for column in columns if not _is_text(column)),
+    ):
+        if column in widths:
+            more = min(left, max(0, wants - widths[column]))
+            widths[column] += more
+            left -= more
+    widths[columns[-1]] += left
+    return tuple(widths.values())
+
+
+def _subnets(peer: Peer) -> str:
+    return " ".join(peer.subnets)
 
 
 def _is_text(column: Column) -> bool:
@@ -100,21 +113,20 @@ def _is_text(column: Column) -> bool:
 
 
 def _aligned(column: Column, text: str, width: int) -> str:
-    """Exactly so wide, with a gap on the side of its neighbour."""
+    """Exactly so wide, with a gap before it."""
     if not _is_text(column):
         return f"{text:>{width}}"[-width:] if width else ""
-    gap = " " if column is Column.SUBNET else ""
-    room = max(0, width - len(gap))
+    room = max(0, width - 1)
     if len(text) > room:
         text = text[: room - 1] + "…" if room else ""
-    return f"{gap}{text:<{room}}"[:width]
+    return f" {text:<{room}}"[:width]
 
 
 def _cell(column: Column, peer: Peer) -> Part:
     if column is Column.PEER:
         return printable(peer.address), ""
     if column is Column.SUBNET:
-        return printable(" ".join(peer.subnets)), DIM
+        return printable(_subnets(peer)), DIM
     if column is Column.IDLE:
         quiet = peer.idle is None or peer.idle >= 60
         return ago(peer.idle), DIM if quiet else ""

@@ -25,7 +25,7 @@ SMALL_SIDE = 36
 CHART_ROWS = 5
 _TALL = 34
 """Rows of a terminal that has room for charts."""
-_LABEL = 8
+_LABEL = 9
 """Columns of a label and the space after it."""
 _UNKNOWN = "-"
 _UP = " ▁▂▃▄▅▆▇█"
@@ -58,7 +58,7 @@ def si(value: float | None) -> str:
         value /= 1000
         power += 1
     if not power:
-        return f"{value:.1f}" if 0 < value < 9.95 else f"{value:.0f}"
+        return f"{value:.{1 if value < 9.95 and value % 1 else 0}f}"
     places = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:.{places}f} {_PREFIXES[power]}"
 
@@ -125,7 +125,10 @@ def title(shown: View | None, talk: Talk, width: int) -> Text:
         text.append("● ", GOOD if ready else WARN)
         text.append("ready" if ready else "not ready")
         text.append(f", up {duration(status['uptime'])}")
-    right = "  PAUSED  " if talk.paused else f"every {talk.interval:g} s "
+    right = "  PAUSED  "
+    if not talk.paused:
+        peers = f"peers {len(shown.peers):,}   " if shown else ""
+        right = f"{peers}every {talk.interval:g} s "
     text.pad_right(max(1, width - text.cell_len - len(right)))
     return text.append(right, "bold black on yellow" if talk.paused else DIM)
 
@@ -148,14 +151,17 @@ def summary(
     tall = height >= _TALL
     status = shown.status
     lines = [*_errors(status, talk), *_facts(status, tall)]
+    gap = [Text()] if tall else []
     if not shown.directions:
         lines.append(_line("traffic", [_carried_by(status)]))
     else:
+        lines += gap
         lines += _directions(shown.directions, samples, width, tall)
         if tall:
-            lines += [Text(), *_charts(samples, width), Text()]
+            lines += [*gap, *_charts(samples, width), *gap]
         lines += _queues(shown.queues, width, 3 if tall else 1)
         lines += _losses(shown.losses, width, 6 if tall else 2)
+    lines += gap
     room = max(3, height - 9)  # the title, the help, and some peers are shown too
     return lines[:room]
 
@@ -261,6 +267,9 @@ def _directions(
         if side > 0:
             (bars,) = chart([sample[index] for sample in samples], side, 1, top)
             text.append("  ").append(bars, colour)
+        else:
+            text.append(f"   {si(direction.packets)} packets, ", DIM)
+            text.append(f"{si(direction.bytes)} bytes in all", DIM)
         yield text
 
 
