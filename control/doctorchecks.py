@@ -35,15 +35,22 @@ _HERE: tuple[Check, ...] = (
     node.reverse_path,
 )
 """Of this node, and what every node reads: the most likely cause first."""
-_PLAIN: tuple[Check, ...] = (peers.refusing, peers.unknown_there, peers.path_mtu)
-"""Of peers, by what was answered or measured."""
-_BY_SILENCE: tuple[Check, ...] = (peers.gone, peers.filtered, peers.silent_inside)
+_PLAIN: tuple[Check, ...] = (peers.refusing, peers.unknown_there)
+"""Of peers, by what was answered."""
+_BY_SILENCE: tuple[Check, ...] = (
+    peers.gone,
+    peers.filtered,
+    peers.path_mtu,
+    peers.silent_inside,
+)
 """Of peers, by what was not; without an error here."""
 _AT_LAST: tuple[Check, ...] = (node.failing, store.ignored, node.offloads)
 
 
 def diagnose(facts: Facts) -> list[Finding]:
     """What is wrong: errors before warnings, and likely causes first."""
+    if facts.daemon.elsewhere:  # then nothing else was looked at
+        return _all((node.daemon,), facts)
     here = _all(_HERE, facts)
     if not any(it.severity is Severity.ERROR for it in here):
         here += _all((node.waiting,), facts)

@@ -34,3 +34,10 @@ def delete_leases(path: Path, *subnets: str) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         for subnet in subnets:
             db.execute("DELETE FROM lease WHERE key = ?", [subnet.replace("/", "-")])
+
+
+def put_lease(path: Path, subnet: str, attrs: LeaseAttrs) -> None:
+    """As no store of ours would: whoever else has the subnet, or the public IP."""
+    with closing(sqlite3.connect(path)) as db, db:
+        row = [subnet.replace("/", "-"), attrs.encode()]
+        db.execute("INSERT INTO lease (key, value) VALUES (?, ?)", row)
