@@ -11,10 +11,20 @@ from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError
 from flannelette.control.extras import need
 
+_EPILOG = (
+    "bit/s and bytes are of IP packets, without outer headers. /burst: packets in one "
+    "message through a socket (UDP GSO and GRO); /frame: packets in one frame through "
+    "the TUN (its offloads); /call: packets moved by one system call. sockets: how "
+    "full the receiving ones are, by queue and IP version. drops: packets by reason; "
+    "'socket full' and 'TUN full' are the kernel's, which had no room because we read "
+    "too slowly. idle: since something came from the peer."
+)
+
 
 def main(argv: Sequence[str]) -> int:
     """Raises ConfigError, also without a terminal, HostError without textual."""
     parser = Parser("top", "Watch what the daemon on this machine does.")
+    parser.epilog = _EPILOG
     parser.add_operator_socket()
     parser.add_argument(
         "--interval",

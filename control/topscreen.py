@@ -105,7 +105,8 @@ class Top(App[None]):
     Peers {
         height: 1fr;
         overflow-x: hidden;
-        overflow-y: scroll;
+        overflow-y: auto;
+        scrollbar-gutter: stable;
         scrollbar-size-vertical: 1;
     }
     """

@@ -31,8 +31,8 @@ _NAME = 15
 """Columns that an IPv4 address has, at most."""
 _NUMBER = 10
 """With the gap before it, which the arrow of the order stands in."""
-_APART = 14
-"""A number's columns where there is much room."""
+_APART = 4
+"""More columns that a number may have where there is room."""
 _IDLE = 7
 _WIDTHS = {column: _NUMBER for column in Column} | {
     Column.PEER: 1 + _NAME,
@@ -61,7 +61,8 @@ class Table:
         self._widths = _spread(self.columns, width, peers)
 
     def head(self, by: Column, reverse: bool) -> Text:
-        """The names of the columns; an arrow tells the order."""
+        """The names of the columns; an arrow tells the order. It reaches over the
+        scrollbar, one column more."""
         text = Text(no_wrap=True)
         for column, width in zip(self.columns, self._widths, strict=True):
             down = column.falling != reverse
@@ -70,7 +71,7 @@ class Table:
             cell = f"{name}{arrow}" if _is_text(column) else f"{arrow}{name}"
             style = KEY if column is by else HEAD
             text.append(_aligned(column, cell, width), style)
-        return text
+        return text.append(" ", HEAD)
 
     def row(self, peer: Peer) -> list[Part]:
         """Texts as wide as the table, and their styles."""
@@ -94,13 +95,17 @@ def _spread(
     for column, wants in (
         (Column.PEER, max((1 + len(peer.address) for peer in peers), default=0)),
         (Column.SUBNET, max((1 + len(_subnets(peer)) for peer in peers), default=0)),
-        *((column, _APART) for column in columns if not _is_text(column)),
     ):
         if column in widths:
             more = min(left, max(0, wants - widths[column]))
             widths[column] += more
             left -= more
-    widths[columns[-1]] += left
+    numbers = [column for column in columns if not _is_text(column)]
+    apart = min(_APART, left // max(1, len(numbers)))
+    for column in numbers:
+        widths[column] += apart
+    rest = Column.SUBNET if Column.SUBNET in widths else Column.PEER
+    widths[rest] += left - apart * len(numbers)
     return tuple(widths.values())
 
 

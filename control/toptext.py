@@ -150,7 +150,7 @@ def summary(
     """What stands above the peers, for a terminal of that size."""
     tall = height >= _TALL
     status = shown.status
-    lines = [*_errors(status, talk), *_facts(status, tall)]
+    lines = [*_errors(status, talk), *_facts(status, width, tall)]
     gap = [Text()] if tall else []
     if not shown.directions:
         lines.append(_line("traffic", [_carried_by(status)]))
@@ -188,10 +188,16 @@ def _errors(status: StatusDocument, talk: Talk) -> Iterator[Text]:
         yield _line("store", [(printable(store["error"]), BAD)])
 
 
-def _facts(status: StatusDocument, tall: bool) -> Iterator[Text]:
+def _facts(status: StatusDocument, width: int, tall: bool) -> Iterator[Text]:
     node = status["node"]
     yield _line("node", [(printable(_node(node)), "")])
-    yield _line("lease", [*_lease(status), ("   ", ""), *_store(status)])
+    lease, store = list(_lease(status)), list(_store(status))
+    both = _line("lease", [*lease, ("   store ", "bold"), *store])
+    if both.cell_len <= width:
+        yield both
+    else:
+        yield _line("lease", lease)
+        yield _line("store", store)
     if tall:
         yield _line("path", [(printable(_path(node)), "")])
 
@@ -236,7 +242,6 @@ def _lease(status: StatusDocument) -> Iterator[Part]:
 
 
 def _store(status: StatusDocument) -> Iterator[Part]:
-    yield "store ", "bold"
     store = status["store"]
     if store is None:
         yield "not open yet", WARN
