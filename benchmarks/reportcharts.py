@@ -1,8 +1,8 @@
 """Charts of the report, as plotly's figures: plain data for page/charts.js.
 
 A colour here is the name of one of page.css's, such as "--accent": the page has two
-themes, and charts.js puts in what is current. Texts are HTML to plotly, so a rung's name
-goes through label().
+themes, and charts.js puts in what is current. Texts are HTML to plotly, so a rung's
+name goes through label().
 """
 
 from __future__ import annotations

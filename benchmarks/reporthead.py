@@ -96,8 +96,8 @@ def _lesson(document: Document, ladder: Results, low: Rung, high: Rung) -> str |
     if not (tcp.clear and calls.clear and tcp.better and calls.better):
         return None
     return (
-        "As many bytes are copied as before. What has fallen is how often the way into"
-        " the kernel and through its stack is taken."
+        "About as many bytes are copied as before; what has fallen is how often the"
+        " border is crossed."
     )
 
 

@@ -129,8 +129,13 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
             "li",
             tag("h4", tag("span", rung.name, class_="badge"), rung.title),
             tag("p", rung.gain),
-            tag("ul", *_changes(differences), class_="changes")
-            if differences
+            tag(
+                "ul",
+                tag("li", f"compared with {before.name}:", class_="same"),
+                *_changes(differences),
+                class_="changes",
+            )
+            if before is not None and differences
             else None,
             data_rung=rung.name,
         )

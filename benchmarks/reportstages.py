@@ -37,6 +37,8 @@ _DIRECTIONS: Sequence[tuple[int, str, str, tuple[StageName, ...]]] = (
 )
 """Where the flow's packets pass, and in which order."""
 
+ROOM = 1.25
+"""How much longer an axis is than its longest bar: what that took stands beside it."""
 Spent = Mapping[str, Mapping[StageName, float]]
 """Nanoseconds per packet, by rung."""
 
@@ -75,7 +77,7 @@ def _chart(
             "data": [*(_bar(stage, spent) for stage in present), _sums(spent)],
             "layout": {
                 "barmode": "stack",
-                "xaxis": {"type": "linear"},
+                "xaxis": {"type": "linear", "range": [0, ROOM * _longest(spent)]},
                 "yaxis": rows(rungs),
                 "legend": {"traceorder": "normal"},
                 "annotations": [
@@ -99,6 +101,10 @@ def _bar(stage: StageName, spent: Spent) -> Json:
         "marker": {"color": _STAGE_COLOURS[stage], "line": {"width": 0}},
         "hovertemplate": "%{y}: %{customdata}<extra>" + stage + "</extra>",
     }
+
+
+def _longest(spent: Spent) -> float:
+    return max(sum(stages.values()) for stages in spent.values())
 
 
 def _sums(spent: Spent) -> Json:

@@ -13,7 +13,7 @@ LOOKED_AT = {
     "udp64": ("small packets", True),
     "rtt": ("round-trip time", False),
     "copies": ("bytes copied", False),
-    "daemons_gb": ("daemons' time per GB", False),
+    "daemons_gb": ("processor time", False),
     "syscalls": ("system calls", False),
     "switches": ("context switches", False),
 }

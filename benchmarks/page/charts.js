@@ -23,6 +23,8 @@ function coloured(value) {
 
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)?.value;
 
+const share = () => chosen("bars") === "share";
+
 function axes({ xaxis, yaxis, barmode }) {
   const line = colour("--line"), soft = colour("--soft");
   const scale = chosen("scale");
@@ -30,7 +32,7 @@ function axes({ xaxis, yaxis, barmode }) {
   const logarithmic = type === "log";
   return {
     xaxis: {
-      ...xaxis, type, gridcolor: line, zerolinecolor: line, fixedrange: true,
+      ...xaxis, range: share() ? undefined : xaxis.range, type, gridcolor: line, zerolinecolor: line, fixedrange: true,
       rangemode: "tozero", nticks: 7, tickfont: { color: soft },
       dtick: logarithmic ? 1 : undefined, exponentformat: "none",
       minor: logarithmic ? { showgrid: true, gridcolor: line, dtick: "D1", griddash: "dot" } : {},
@@ -53,7 +55,7 @@ function draw({ id, rungs, figure }) {
     legend: {
       ...figure.layout.legend, orientation: "h", y: 1.02, yanchor: "bottom", x: 0,
     },
-    barnorm: figure.layout.barmode && chosen("bars") === "share" ? "percent" : "",
+    barnorm: figure.layout.barmode && share() ? "percent" : "",
     hoverlabel: { bgcolor: colour("--surface"), font: { color: colour("--ink") } },
   };
   const data = layout.barnorm ? figure.data.filter(({ type }) => type === "bar") : figure.data;
