@@ -45,6 +45,7 @@ from flannelette.native.api import (
     Offload,
     PathConfig,
     PeerCheck,
+    PeerCounters,
     Route,
     Vxlan,
 )
@@ -119,6 +120,7 @@ class Forwarder:
         self._peer_check = PeerCheck[peer_check.upper()]
         self._routes: dict[tuple[int, int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
+        self._retired_peers: dict[_Peer, PeerCounters] = {}
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
         self._running: ExitStack | None = None
@@ -166,6 +168,7 @@ class Forwarder:
     def _retire(self, path: Path) -> None:
         for direction in Direction:
             self._retired[direction] += path.counters(direction)
+        _add(self._retired_peers, path.peers())
         path.close()
 
     def _config(
@@ -234,6 +237,7 @@ class Forwarder:
         for path in self._paths:
             path.set_routes(routes)
         self._routes.update({_key(route): route for route in routes})
+        self._forget_strangers()
 
     def del_routes(self, routes: Iterable[Route]) -> None:
         """Remove by prefix and length."""
@@ -242,6 +246,32 @@ class Forwarder:
             path.del_routes(routes)
         for route in routes:
             self._routes.pop(_key(route), None)
+        self._forget_strangers()
+
+    def _forget_strangers(self) -> None:
+        """Whoever is a peer again begins at 0, as in the paths."""
+        if self._retired_peers:
+            known = self._known()
+            self._retired_peers = {
+                peer: counters
+                for peer, counters in self._retired_peers.items()
+                if peer in known
+            }
+
+    def _known(self) -> set[_Peer]:
+        return {(route.outer, route.address) for route in self._routes.values()}
+
+    def peers(self) -> list[PeerCounters]:
+        """Of the peers that routes lead to, since they do, over all TUNs and queues; in
+        order of address, IPv4 first."""
+        totals = {
+            (outer, address): PeerCounters(address, outer)
+            for outer, address in sorted(self._known())
+        }
+        _add(totals, self._retired_peers.values())
+        for path in self._paths:
+            _add(totals, path.peers())
+        return list(totals.values())
 
     def counters(self, direction: Direction) -> Counters:
         """Since the forwarder was made, over all its TUNs and queues."""
@@ -257,6 +287,16 @@ class Forwarder:
     def tun_drops(self) -> int | None:
         """Frames that this TUN lost because it was full; None: there is none."""
         return None if self._tun is None else unread_drops(self._tun.name)
+
+
+_Peer = tuple[int, int]
+"""The IP version of a peer's address, and the address."""
+
+
+def _add(totals: dict[_Peer, PeerCounters], counted: Iterable[PeerCounters]) -> None:
+    for one in counted:
+        peer = one.outer, one.address
+        totals[peer] = totals[peer].plus(one) if peer in totals else one
 
 
 def _key(route: Route) -> tuple[int, int, int]:

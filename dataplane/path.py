@@ -16,6 +16,7 @@ from flannelette.native.api import (
     Direction,
     Offload,
     PathConfig,
+    PeerCounters,
     Route,
 )
 
@@ -50,6 +51,9 @@ class Path(Protocol):
     def offloads(self) -> Offload:
         """Those in use: the kernel may have refused some since."""
 
+    def peers(self) -> list[PeerCounters]:
+        """Of the peers that routes lead to. Called where routes are set."""
+
     def counters(self, direction: Direction) -> Counters:
         """What the direction has done so far."""
 
@@ -60,8 +64,9 @@ class Path(Protocol):
 
         `now` is nanoseconds of a clock that never goes back."""
 
-    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
-        """rx without system calls: frames to the TUN."""
+    def unwrap(self, bursts: Sequence[Burst], now: int = 0) -> list[bytes]:
+        """rx without system calls: frames to the TUN. `now` is of the clock that says
+        when a peer was last seen."""
 
 
 def open_path(datapath: str, config: PathConfig) -> Path:

@@ -23,6 +23,7 @@ from flannelette.native.api import (
     Direction,
     PathConfig,
     PeerCheck,
+    PeerCounters,
     Route,
 )
 
@@ -56,14 +57,46 @@ class Tally:
         return Counters(**vars(self) | {"drops": tuple(self.drops)})
 
 
+class Traffic:
+    """Of one peer; the names are those of PeerCounters."""
+
+    def __init__(self) -> None:
+        self.tx_packets = self.tx_bytes = 0
+        self.rx_packets = self.rx_bytes = self.last_seen = 0
+
+
 class PureCore:
     """The routes, and what they make of packets."""
 
     def __init__(self, config: PathConfig) -> None:
         self._config = config
         self._limiter = icmp.Limiter()
-        self.routes = RouteTable()
+        self._routes = RouteTable()
         self.tallies = {direction: Tally() for direction in Direction}
+        # By IP version and address of the peer; replaced as a whole.
+        self._traffic: dict[tuple[int, int], Traffic] = {}
+
+    def set_routes(self, routes: Sequence[Route]) -> None:
+        """Raises ValueError as RouteTable.set does."""
+        self._routes.set(routes)
+        self._follow_routes()
+
+    def del_routes(self, routes: Sequence[Route]) -> None:
+        self._routes.delete(routes)
+        self._follow_routes()
+
+    def _follow_routes(self) -> None:
+        """A peer is counted for as long as routes lead to it."""
+        old = self._traffic
+        self._traffic = {
+            peer: old.get(peer) or Traffic() for peer in self._routes.peers
+        }
+
+    def peers(self) -> list[PeerCounters]:
+        return [
+            PeerCounters(address, outer, **vars(traffic))
+            for (outer, address), traffic in self._traffic.items()
+        ]
 
     def _mtu(self, version: int) -> int:
         return self._config.mtu6 if version == 6 else self._config.mtu
@@ -86,7 +119,7 @@ class PureCore:
     def _wrap_one(self, packet: bytes, now: int, answers: list[bytes]) -> Burst:
         config = self._config
         header = ip.parse(packet, config.mtu6 > 0)
-        route = self.routes.find(header.destination, header.version)
+        route = self._routes.find(header.destination, header.version)
         if route is None:
             self._answer(self._no_route(packet, header), now, answers)
             raise Dropped(Drop.NO_ROUTE)
@@ -98,6 +131,9 @@ class PureCore:
             raise
         fds = config.flow6_fds if route.outer == 6 else config.flow_fds
         flow = l4.flow(packet, header, max(len(fds), 1))
+        if traffic := self._traffic.get((route.outer, route.address)):
+            traffic.tx_packets += 1
+            traffic.tx_bytes += header.total
         return Burst(
             datagram, len(datagram), route.address, route.port, route.outer, flow
         )
@@ -152,7 +188,7 @@ class PureCore:
 
     # ---- rx ------------------------------------------------------------------------
 
-    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+    def unwrap(self, bursts: Sequence[Burst], now: int = 0) -> list[bytes]:
         """As Path.unwrap."""
         drops = self.tallies[Direction.RX].drops
         frames: list[bytes] = []
@@ -162,6 +198,7 @@ class PureCore:
             datagrams = [burst.data[start : start + burst.segment] for start in starts]
             if superpacket:
                 datagrams = [burst.data]
+            self._count_received(burst, len(datagrams), now)
             if not self._knows_sender(burst):
                 drops[Drop.UNKNOWN_PEER] += len(datagrams)
                 continue
@@ -175,8 +212,16 @@ class PureCore:
                     drops[dropped.reason] += dropped.packets
         return frames
 
+    def _count_received(self, burst: Burst, datagrams: int, now: int) -> None:
+        if traffic := self._traffic.get((burst.outer, burst.address)):
+            headers = datagrams * (vxlan.HEADER if self._config.vxlan else 0)
+            traffic.rx_packets += datagrams
+            # A datagram may be too short for its headers.
+            traffic.rx_bytes += max(0, len(burst.data) - headers)
+            traffic.last_seen = now
+
     def _knows_sender(self, burst: Burst) -> bool:
-        return self._config.peer_check is PeerCheck.OFF or self.routes.is_peer(
+        return self._config.peer_check is PeerCheck.OFF or self._routes.is_peer(
             burst.address, burst.outer
         )
 
@@ -208,7 +253,7 @@ class PureCore:
         if self._config.vxlan is None and header.ttl <= 1:
             raise Dropped(Drop.TTL_EXPIRED)
         if self._config.peer_check is PeerCheck.STRICT:
-            route = self.routes.find(header.source, header.version)
+            route = self._routes.find(header.source, header.version)
             sender = burst.outer, burst.address
             if route is None or (route.outer, route.address) != sender:
                 raise Dropped(Drop.WRONG_SOURCE)

@@ -28,6 +28,7 @@ from flannelette.native.api import (
     Direction,
     Offload,
     PathConfig,
+    PeerCounters,
     Route,
 )
 
@@ -70,15 +71,18 @@ class PurePath:
 
     def set_routes(self, routes: Sequence[Route]) -> None:
         try:
-            self._core.routes.set(routes)
+            self._core.set_routes(routes)
         except ValueError as error:
             raise OSError(errno.EINVAL, str(error)) from None
 
     def del_routes(self, routes: Sequence[Route]) -> None:
-        self._core.routes.delete(routes)
+        self._core.del_routes(routes)
 
     def offloads(self) -> Offload:
         return NO_OFFLOAD
+
+    def peers(self) -> list[PeerCounters]:
+        return self._core.peers()
 
     def counters(self, direction: Direction) -> Counters:
         return self._core.tallies[direction].counters()
@@ -88,8 +92,8 @@ class PurePath:
     ) -> tuple[list[Burst], list[bytes]]:
         return self._core.wrap(frames, now)
 
-    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
-        return self._core.unwrap(bursts)
+    def unwrap(self, bursts: Sequence[Burst], now: int = 0) -> list[bytes]:
+        return self._core.unwrap(bursts, now)
 
     def pump(self, direction: Direction, budget: int) -> int:
         self._patient[direction] = True
@@ -115,7 +119,7 @@ class PurePath:
         tally.wire_calls += 1
         burst = _receive(sock)
         tally.moved_message(len(burst.data))
-        for frame in self.unwrap([burst]):
+        for frame in self.unwrap([burst], time.monotonic_ns()):
             if self._write(Direction.RX, frame):
                 tally.forwarded(len(frame))
 

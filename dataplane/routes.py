@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from flannelette.native.api import Route
 
@@ -51,6 +51,11 @@ class RouteTable:
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
+
+    @property
+    def peers(self) -> Collection[tuple[int, int]]:
+        """IP version and address of each peer that a route leads to."""
+        return self._peers.keys()
 
     def is_peer(self, address: int, outer: int = 4) -> bool:
         """Does a route lead to that address, of that IP version?"""

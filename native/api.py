@@ -168,6 +168,39 @@ class Burst(NamedTuple):
     """tx: which of PathConfig.flow_fds sends, or of flow6_fds."""
 
 
+class PeerCounters(NamedTuple):
+    """What went to a peer and came from it, by its address on the underlay."""
+
+    address: int
+    outer: int = 4
+    """Of IP, the address's: 4 or 6."""
+    tx_packets: int = 0
+    """Wrapped for it."""
+    tx_bytes: int = 0
+    """Of IP packets, outer headers not counted."""
+    rx_packets: int = 0
+    """Datagrams from it, those dropped later among them."""
+    rx_bytes: int = 0
+    """Of what they carry, outer headers not counted."""
+    last_seen: int = 0
+    """When its last datagram came: nanoseconds of CLOCK_MONOTONIC; 0: never."""
+
+    @property
+    def peer(self) -> IPv4Address | IPv6Address:
+        family = IPv4Address if self.outer == 4 else IPv6Address
+        return family(self.address)
+
+    def plus(self, other: PeerCounters) -> PeerCounters:
+        """What both have counted of the one peer."""
+        return self._replace(
+            tx_packets=self.tx_packets + other.tx_packets,
+            tx_bytes=self.tx_bytes + other.tx_bytes,
+            rx_packets=self.rx_packets + other.rx_packets,
+            rx_bytes=self.rx_bytes + other.rx_bytes,
+            last_seen=max(self.last_seen, other.last_seen),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Counters:
     """What one direction has done so far."""

@@ -22,6 +22,7 @@ from flannelette.native.api import (
     Frame,
     Offload,
     PathConfig,
+    PeerCounters,
     Route,
     Vnet,
     Vxlan,
@@ -107,6 +108,20 @@ class FastPath:
         read = {name: getattr(counters, name) for name in _COUNTERS}
         return Counters(**read | {"drops": tuple(counters.drops)})
 
+    def peers(self) -> list[PeerCounters]:
+        """Of the peers that routes lead to. The routes' thread only."""
+        room = _check(lib.fp_read_peers(self._fp, ffi.NULL, 0))
+        array = ffi.new("struct fp_peer_counters[]", room)
+        _check(lib.fp_read_peers(self._fp, array, room))
+        return [
+            PeerCounters(
+                peer.high << 64 | peer.low,
+                peer.version,
+                *(getattr(peer, name) for name in PeerCounters._fields[2:]),
+            )
+            for peer in array
+        ]
+
     def offloads(self) -> Offload:
         """Those in use: the kernel may have refused some. Any thread."""
         return Offload(lib.fp_offloads(self._fp))
@@ -118,9 +133,9 @@ class FastPath:
         bursts, answers = self.wrap_frames([Frame(data) for data in frames], now)
         return bursts, [answer.data for answer in answers]
 
-    def unwrap(self, bursts: Sequence[Burst]) -> list[bytes]:
+    def unwrap(self, bursts: Sequence[Burst], now: int = 0) -> list[bytes]:
         """unwrap_frames where nothing is merged."""
-        return [frame.data for frame in self.unwrap_frames(bursts)]
+        return [frame.data for frame in self.unwrap_frames(bursts, now)]
 
     def wrap_frames(
         self, frames: Sequence[Frame], now: int
@@ -148,8 +163,8 @@ class FastPath:
             answers += out.frames()
         return bursts, answers
 
-    def unwrap_frames(self, bursts: Sequence[Burst]) -> list[Frame]:
-        """rx without system calls: frames to the TUN."""
+    def unwrap_frames(self, bursts: Sequence[Burst], now: int = 0) -> list[Frame]:
+        """rx without system calls: frames to the TUN. `now` as in wrap_frames."""
         data = bytearray(b"".join(burst.data for burst in bursts))
         base = ffi.from_buffer("uint8_t[]", data)
         array = ffi.new("struct fp_burst[]", max(len(bursts), 1))
@@ -167,7 +182,8 @@ class FastPath:
         frames: list[Frame] = []
         while done < len(bursts):
             left = len(bursts) - done
-            done += _check(lib.fp_unwrap(self._fp, array + done, left, out.pointer))
+            made = lib.fp_unwrap(self._fp, array + done, left, now, out.pointer)
+            done += _check(made)
             frames += out.frames()
         return frames
 

@@ -8,8 +8,8 @@
  * A MAC is a number of 48 bits. Functions that return int give a count, or 0, or -errno.
  *
  * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
- * fp_unwrap for rx), and one for the routes (fp_set_routes, fp_del_routes, fp_find); all
- * of these may run side by side.
+ * fp_unwrap for rx), and one for the routes (fp_set_routes, fp_del_routes, fp_find,
+ * fp_read_peers); all of these may run side by side.
  * fp_stop and fp_read_counters may be called by anyone at any time. */
 
 enum fp_direction { FP_TX, FP_RX };
@@ -126,6 +126,16 @@ struct fp_counters {
     uint64_t waits; /* how often there was something to read again: pumps begun */
 };
 
+/* Of the peer with that address on the underlay, whatever routes lead there, since the
+ * first of them was set. */
+struct fp_peer_counters {
+    uint64_t high, low;
+    uint64_t tx_packets, tx_bytes; /* wrapped for it; bytes of IP packets */
+    uint64_t rx_packets, rx_bytes; /* datagrams from it, without VXLAN's headers */
+    uint64_t last_seen; /* ns of CLOCK_MONOTONIC: when its last datagram came; or 0 */
+    uint32_t version;
+};
+
 struct fp;
 
 /* Allocate all that the pumps will need: they allocate nothing. *fp is freed by fp_free,
@@ -143,6 +153,9 @@ int fp_del_routes(struct fp *fp, const struct fp_route *routes, uint32_t count);
 /* Look up many IPv4 addresses as fp_wrap does. How many have a peer. */
 int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
             struct fp_found *found);
+
+/* The first `room` of the known peers' counters. How many peers there are. */
+int fp_read_peers(struct fp *fp, struct fp_peer_counters *counters, uint32_t room);
 
 /* Move packets now, up to `budget` from each descriptor, until there are none. Returns
  * how many were read, or -errno when a descriptor is dead (-EBADFD: the TUN device is
@@ -165,7 +178,7 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
 /* The pumps without their system calls. Frames are changed in place, and the results
  * point into them or into the arena: borrowed for as long as the caller keeps both.
  * With VXLAN, FP_HEADROOM bytes before each frame are the path's to write, too.
- * `now` is nanoseconds of a clock that never goes back. Returns how many inputs were
+ * `now` is nanoseconds of CLOCK_MONOTONIC. Returns how many inputs were
  * consumed: fewer than `total` when the output has no room for the next; call again
  * with the rest once the output was used. `packets` and `bytes` are not counted: that is
  * for whoever sends them.
@@ -173,4 +186,4 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
 int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64_t now,
             struct fp_output *out);
 int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
-              struct fp_output *out);
+              uint64_t now, struct fp_output *out);

@@ -138,19 +138,15 @@ void fp_free(struct fp *fp)
     if (!fp) return;
     for (int i = 0; i < FP_DIRECTIONS; i++) pump_free(&fp->pumps[i]);
     free(fp->memory);
-    route_writer_free(fp->writer);
-    routes_free(atomic_load(&fp->routes));
+    route_writer_free(fp->writer, &fp->peers);
+    routes_free(atomic_load(&fp->routes), &fp->peers);
+    peers_free(&fp->peers);
     free(fp);
 }
 
 uint32_t fp_offloads(struct fp *fp)
 {
     return atomic_load_explicit(&fp->offloads, memory_order_relaxed);
-}
-
-static uint64_t value_of(_Atomic uint64_t *counter)
-{
-    return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
 void fp_read_counters(struct fp *fp, enum fp_direction direction,

@@ -181,35 +181,110 @@ uint32_t icmp_answer(uint8_t *out, const uint8_t *offender, const struct ip *ip,
 /* Take one from the budget of errors; `due` is the limiter's whole state. */
 bool icmp_allow(uint64_t *due, uint64_t now);
 
+/* ---- counters: one writer each, who need not wait for the readers ------------------- */
+
+static inline uint64_t value_of(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static inline void set_value(_Atomic uint64_t *counter, uint64_t value)
+{
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
+static inline void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    set_value(counter, value_of(counter) + n);
+}
+
+/* ---- peers.c: what is counted of each peer, by its number ---------------------------- */
+
+#define NO_PEER UINT32_MAX
+enum { CACHE_LINE = 64, FIRST_CHUNK = 64, CHUNKS = 24 };
+
+struct sent {
+    _Atomic uint64_t packets, bytes;
+};
+
+struct received {
+    _Atomic uint64_t packets, bytes, last_seen;
+    uint64_t unused; /* so that none lies in two cache lines */
+};
+
+struct chunk { /* FIRST_CHUNK of each, in the next chunk twice as many */
+    struct sent *sent;
+    struct received *received;
+    uint32_t *holds; /* the tables that know the peer; of a free number, as peers.free */
+};
+
+struct peers {
+    struct chunk chunks[CHUNKS];
+    uint32_t count; /* the numbers that were ever given */
+    uint32_t free;  /* 1 more than the first of those to give again; 0: there is none */
+};
+
+struct place {
+    uint32_t chunk, at;
+};
+
+static inline struct place place_of(uint32_t number)
+{
+    uint32_t moved = number + FIRST_CHUNK;
+    uint32_t chunk = 31 - (uint32_t)__builtin_clz(moved / FIRST_CHUNK);
+    return (struct place){chunk, moved - (FIRST_CHUNK << chunk)};
+}
+
+static inline struct sent *sent_to(const struct peers *peers, uint32_t number)
+{
+    struct place place = place_of(number);
+    return &peers->chunks[place.chunk].sent[place.at];
+}
+
+static inline struct received *received_from(const struct peers *peers, uint32_t number)
+{
+    struct place place = place_of(number);
+    return &peers->chunks[place.chunk].received[place.at];
+}
+
+/* A number whose counters are 0, held once. 0 or -ENOMEM. */
+int peers_take(struct peers *peers, uint32_t *number);
+
+/* Hold a number that is held, once more; and once less: then it may be given again. */
+void peers_hold(struct peers *peers, uint32_t number);
+void peers_drop(struct peers *peers, uint32_t number);
+
+void peers_free(struct peers *peers);
+
 /* ---- routes.c, table.c: longest-prefix match -------------------------------------- */
 
 struct routes;       /* the published, immutable table */
 struct route_writer; /* the list it is built from, and the tables not yet freed */
 
-void routes_free(struct routes *routes); /* out of sight; or NULL */
+void routes_free(struct routes *routes, struct peers *peers); /* out of sight; or NULL */
 struct route_writer *route_writer_new(void);
-void route_writer_free(struct route_writer *writer);
+void route_writer_free(struct route_writer *writer, struct peers *peers);
+
+struct found {
+    struct fp_peer peer;
+    uint32_t number; /* the peer's */
+};
 
 /* The peer for an address; false if there is none. Of IPv4, `high` is not looked at. */
 bool routes_find(const struct routes *routes, uint8_t version, uint64_t high,
-                 uint64_t low, struct fp_peer *peer);
+                 uint64_t low, struct found *found);
 
-/* Is there a route to a peer with that address on the underlay? */
-bool routes_has_peer(const struct routes *routes, const struct fp_peer *peer);
+/* The number of the peer with that address on the underlay, if a route leads to one;
+ * else NO_PEER. */
+uint32_t routes_number(const struct routes *routes, const struct fp_peer *peer);
 
 /* ---- fastpath.c: one handle ----------------------------------------------------- */
 
-struct counters { /* one writer each; readers elsewhere */
+struct counters {
     _Atomic uint64_t packets, bytes, answers, answers_limited, drops[FP_DROPS];
     _Atomic uint64_t frames, frame_bytes, tun_calls;
     _Atomic uint64_t messages, message_bytes, wire_calls, waits;
 };
-
-static inline void count(_Atomic uint64_t *counter, uint64_t n)
-{
-    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + n, memory_order_relaxed);
-}
 
 union control { /* one cmsg: UDP_SEGMENT's uint16_t, or UDP_GRO's int */
     size_t aligned;
@@ -240,6 +315,7 @@ struct fp {
     struct fp_config config;
     _Atomic(struct routes *) routes;
     struct route_writer *writer;
+    struct peers peers;
     uint64_t icmp_due;          /* tx only */
     _Atomic uint32_t offloads; /* bits only go */
     struct pump pumps[FP_DIRECTIONS];

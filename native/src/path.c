@@ -100,17 +100,25 @@ static void wrap_superpacket(const struct fp *fp, struct fp_output *out,
 
 /* The peer that has the packet's destination; or its source. */
 static bool find_destination(const struct routes *routes, const uint8_t *packet,
-                             const struct ip *ip, struct fp_peer *peer)
+                             const struct ip *ip, struct found *found)
 {
-    if (ip->version == 4) return routes_find(routes, 4, 0, ip->destination, peer);
-    return routes_find(routes, 6, load64(packet + 24), load64(packet + 32), peer);
+    if (ip->version == 4) return routes_find(routes, 4, 0, ip->destination, found);
+    return routes_find(routes, 6, load64(packet + 24), load64(packet + 32), found);
 }
 
 static bool find_source(const struct routes *routes, const uint8_t *packet,
-                        const struct ip *ip, struct fp_peer *peer)
+                        const struct ip *ip, struct found *found)
 {
-    if (ip->version == 4) return routes_find(routes, 4, 0, ip->source, peer);
-    return routes_find(routes, 6, load64(packet + 8), load64(packet + 16), peer);
+    if (ip->version == 4) return routes_find(routes, 4, 0, ip->source, found);
+    return routes_find(routes, 6, load64(packet + 8), load64(packet + 16), found);
+}
+
+static void count_sent(const struct fp *fp, uint32_t number, const struct ip *ip,
+                       const struct cut *cut)
+{
+    struct sent *sent = sent_to(&fp->peers, number);
+    count(&sent->packets, cut->packets);
+    count(&sent->bytes, cut->packets > 1 ? split_size(cut, ip, 0) : ip->total);
 }
 
 /* False if there is no room for the results; nothing was done then. */
@@ -121,7 +129,7 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
     bool takes_hop = !fp->config.vxlan;
     struct ip ip;
     struct cut cut;
-    struct fp_peer peer;
+    struct found found;
     int reason = ip_parse(frame->data, frame->length, fp->config.mtu6, &ip);
     if (reason < 0) reason = split_plan(frame, &ip, &cut);
     if (reason >= 0) {
@@ -136,7 +144,7 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
         count(&drops[FP_BAD_OFFLOAD], cut.packets);
         return true;
     }
-    if (!find_destination(routes, frame->data, &ip, &peer)) {
+    if (!find_destination(routes, frame->data, &ip, &found)) {
         count(&drops[FP_NO_ROUTE], cut.packets);
         answer(fp, frame->data, &ip, NO_ROUTE_THERE, now, out);
         return true;
@@ -154,9 +162,10 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
     }
     if (takes_hop) ip_take_hop(frame->data, &ip);
     if (cut.packets > 1)
-        wrap_superpacket(fp, out, frame, &ip, &cut, &peer);
+        wrap_superpacket(fp, out, frame, &ip, &cut, &found.peer);
     else
-        wrap_packet(fp, out, frame, &ip, &peer);
+        wrap_packet(fp, out, frame, &ip, &found.peer);
+    count_sent(fp, found.number, &ip, &cut);
     return true;
 }
 
@@ -184,6 +193,7 @@ struct unwrapping { /* what the datagrams of a call share */
     const struct routes *routes;
     _Atomic uint64_t *drops;
     uint32_t merges;
+    uint64_t now;
     struct run run;
     struct fp_output *out;
 };
@@ -224,10 +234,10 @@ static int check_packet(const struct unwrapping *it, struct inner *inner,
         return FP_BAD_ETHERTYPE;
     if (!config->vxlan && ip->ttl <= 1) return FP_TTL_EXPIRED;
     if (config->peer_check < FP_CHECK_STRICT) return -1;
-    struct fp_peer owner;
+    struct found owner;
     bool owned = find_source(it->routes, packet, ip, &owner) &&
-                 owner.version == from->version && owner.high == from->high &&
-                 owner.low == from->low;
+                 owner.peer.version == from->version && owner.peer.high == from->high &&
+                 owner.peer.low == from->low;
     return owned ? -1 : FP_WRONG_SOURCE;
 }
 
@@ -386,22 +396,8 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
     return true;
 }
 
-/* False if there is no room for the results; nothing was done then. */
-static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
+static void unwrap_datagrams(struct unwrapping *it, const struct fp_burst *burst)
 {
-    uint32_t datagrams = datagrams_in(burst), free = it->out->capacity - it->out->frame_count;
-    bool superpacket = is_superpacket(it->fp, burst);
-    if (free < (superpacket ? 1 : datagrams)) {
-        if (it->out->frame_count) return false;
-        /* More than the kernel ever joins: its segment size is not to be trusted. */
-        count(&it->drops[FP_BAD_OFFLOAD], datagrams);
-        return true;
-    }
-    if (it->fp->config.peer_check && !routes_has_peer(it->routes, &burst->peer)) {
-        count(&it->drops[FP_UNKNOWN_PEER], superpacket ? 1 : datagrams);
-        return true;
-    }
-    if (superpacket) return unwrap_superpacket(it, burst);
     uint32_t offset = 0;
     do {
         uint32_t rest = burst->length - offset;
@@ -409,11 +405,42 @@ static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
         unwrap_one(it, burst->data + offset, length, &burst->peer);
         offset += length;
     } while (offset < burst->length);
+}
+
+static void count_received(const struct unwrapping *it, uint32_t number,
+                           const struct fp_burst *burst, uint32_t datagrams)
+{
+    struct received *received = received_from(&it->fp->peers, number);
+    uint32_t headers = datagrams * headroom(it->fp);
+    count(&received->packets, datagrams);
+    /* A datagram may be too short for its headers: those of the others are there. */
+    count(&received->bytes, burst->length > headers ? burst->length - headers : 0);
+    set_value(&received->last_seen, it->now);
+}
+
+/* False if there is no room for the results; nothing was done then. */
+static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
+{
+    bool superpacket = is_superpacket(it->fp, burst);
+    uint32_t datagrams = superpacket ? 1 : datagrams_in(burst);
+    uint32_t number = routes_number(it->routes, &burst->peer);
+    if (it->out->capacity - it->out->frame_count < datagrams) {
+        if (it->out->frame_count) return false;
+        /* More than the kernel ever joins: its segment size is not to be trusted. */
+        count(&it->drops[FP_BAD_OFFLOAD], datagrams);
+    } else if (it->fp->config.peer_check && number == NO_PEER) {
+        count(&it->drops[FP_UNKNOWN_PEER], datagrams);
+    } else if (!superpacket) {
+        unwrap_datagrams(it, burst);
+    } else if (!unwrap_superpacket(it, burst)) {
+        return false;
+    }
+    if (number != NO_PEER) count_received(it, number, burst, datagrams);
     return true;
 }
 
 int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
-              struct fp_output *out)
+              uint64_t now, struct fp_output *out)
 {
     struct pump *pump = &fp->pumps[FP_RX];
     struct unwrapping it = {
@@ -421,6 +448,7 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
         .routes = routes_enter(fp, pump),
         .drops = pump->counters.drops,
         .merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP),
+        .now = now,
         .out = out,
     };
     uint32_t done = 0;

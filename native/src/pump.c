@@ -80,8 +80,8 @@ static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget
         /* Nothing there, or an error of an earlier send, which is over once told. */
         if (got < 0) break;
         for (int done = 0; done < got;) {
-            done +=
-                fp_unwrap(fp, pump->bursts + done, (uint32_t)(got - done), &pump->out);
+            done += fp_unwrap(fp, pump->bursts + done, (uint32_t)(got - done), now_ns(),
+                              &pump->out);
             int error = write_frames(fp, pump, true);
             if (error) return error;
         }

@@ -36,7 +36,7 @@ static void reclaim(struct fp *fp)
         struct routes *routes = *link;
         if (out_of_sight(fp, routes)) {
             *link = routes->next;
-            routes_free(routes);
+            routes_free(routes, &fp->peers);
         } else {
             link = &routes->next;
         }
@@ -59,7 +59,7 @@ static void publish(struct fp *fp, struct routes *routes)
 static int replace(struct fp *fp, const struct list fresh[FAMILIES])
 {
     struct list *lists = fp->writer->lists;
-    struct routes *routes = routes_build(fresh);
+    struct routes *routes = routes_build(fresh, atomic_load(&fp->routes), &fp->peers);
     for (int i = 0; i < FAMILIES; i++) {
         free(routes ? lists[i].routes : fresh[i].routes);
         if (routes) lists[i] = fresh[i];
@@ -197,13 +197,41 @@ int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
     const struct routes *routes = atomic_load(&fp->routes);
     int peers = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct fp_peer peer;
-        bool there = routes_find(routes, 4, 0, addresses[i], &peer);
-        found[i] = there ? (struct fp_found){(uint32_t)peer.low, peer.port}
+        struct found one;
+        bool there = routes_find(routes, 4, 0, addresses[i], &one);
+        found[i] = there ? (struct fp_found){(uint32_t)one.peer.low, one.peer.port}
                          : (struct fp_found){0};
         peers += there;
     }
     return peers;
+}
+
+static void read_peer(const struct peers *peers, const struct slot6 *slot,
+                      struct fp_peer_counters *counters)
+{
+    struct sent *sent = sent_to(peers, slot->number);
+    struct received *received = received_from(peers, slot->number);
+    *counters = (struct fp_peer_counters){
+        .high = slot->high, .low = slot->low, .version = slot->peer.version,
+        .tx_packets = value_of(&sent->packets), .tx_bytes = value_of(&sent->bytes),
+        .rx_packets = value_of(&received->packets), .rx_bytes = value_of(&received->bytes),
+        .last_seen = value_of(&received->last_seen),
+    };
+}
+
+int fp_read_peers(struct fp *fp, struct fp_peer_counters *counters, uint32_t room)
+{
+    const struct routes *routes = atomic_load(&fp->routes);
+    uint32_t found = 0;
+    for (int family = 0; routes && family < FAMILIES; family++) {
+        const struct level6 *level = &routes->peers[family];
+        for (uint32_t i = 0; i < slots_of(level); i++) {
+            if (!level->slots[i].peer.port) continue;
+            if (found < room) read_peer(&fp->peers, &level->slots[i], &counters[found]);
+            found++;
+        }
+    }
+    return (int)found;
 }
 
 struct route_writer *route_writer_new(void)
@@ -211,12 +239,12 @@ struct route_writer *route_writer_new(void)
     return calloc(1, sizeof(struct route_writer));
 }
 
-void route_writer_free(struct route_writer *writer)
+void route_writer_free(struct route_writer *writer, struct peers *peers)
 {
     if (!writer) return;
     while (writer->retired) {
         struct routes *next = writer->retired->next;
-        routes_free(writer->retired);
+        routes_free(writer->retired, peers);
         writer->retired = next;
     }
     for (int i = 0; i < FAMILIES; i++) free(writer->lists[i].routes);

@@ -58,44 +58,53 @@ static struct slot6 *level6_slot(const struct level6 *level, uint64_t high, uint
 }
 
 static bool find6(const struct routes *routes, uint64_t high, uint64_t low,
-                  struct fp_peer *peer)
+                  struct found *found)
 {
     for (uint32_t i = 0; i < routes->count6; i++) {
-        *peer = level6_slot(&routes->levels6[i], high, low)->peer;
-        if (peer->port) return true;
+        const struct slot6 *slot = level6_slot(&routes->levels6[i], high, low);
+        if (!slot->peer.port) continue;
+        *found = (struct found){slot->peer, slot->number};
+        return true;
     }
     return false;
 }
 
-static bool find4(const struct routes *routes, uint32_t address, struct fp_peer *peer)
+static bool find4(const struct routes *routes, uint32_t address, struct found *found)
 {
     for (uint32_t i = 0; i < routes->count; i++) {
-        const struct peer *found = level_find(&routes->levels[i], address);
-        if (!found) continue;
-        *peer = (struct fp_peer){
-            .low = found->address,
-            .mac = (uint64_t)load16(found->mac) << 32 | load32(found->mac + 2),
+        const struct peer *peer = level_find(&routes->levels[i], address);
+        if (!peer) continue;
+        found->peer = (struct fp_peer){
+            .low = peer->address,
+            .mac = (uint64_t)load16(peer->mac) << 32 | load32(peer->mac + 2),
             .version = 4,
-            .port = found->port,
+            .port = peer->port,
         };
+        found->number = peer->number;
         return true;
     }
     return false;
 }
 
 bool routes_find(const struct routes *routes, uint8_t version, uint64_t high,
-                 uint64_t low, struct fp_peer *peer)
+                 uint64_t low, struct found *found)
 {
     if (!routes) return false;
-    return version == 6 ? find6(routes, high, low, peer)
-                        : find4(routes, (uint32_t)low, peer);
+    return version == 6 ? find6(routes, high, low, found)
+                        : find4(routes, (uint32_t)low, found);
 }
 
-bool routes_has_peer(const struct routes *routes, const struct fp_peer *peer)
+/* The peer's slot, or an empty one, or NULL. */
+static struct slot6 *peer_slot(const struct routes *routes, const struct fp_peer *peer)
 {
-    if (!routes) return false;
     const struct level6 *level = &routes->peers[family_of(peer->version)];
-    return level->slots && level6_slot(level, peer->high, peer->low)->peer.port;
+    return level->slots ? level6_slot(level, peer->high, peer->low) : NULL;
+}
+
+uint32_t routes_number(const struct routes *routes, const struct fp_peer *peer)
+{
+    const struct slot6 *slot = routes ? peer_slot(routes, peer) : NULL;
+    return slot && slot->peer.port ? slot->number : NO_PEER;
 }
 
 /* ---- building -------------------------------------------------------------------- */
@@ -107,9 +116,12 @@ static uint32_t shift_for(uint32_t count)
     return 32 - bits;
 }
 
-static struct peer peer_of(const struct fp_route *route)
+static struct peer peer_of(const struct routes *routes, const struct fp_route *route)
 {
-    struct peer peer = {(uint32_t)route->peer.low, (uint16_t)route->peer.port, {0}};
+    struct peer peer = {
+        .address = (uint32_t)route->peer.low, .port = (uint16_t)route->peer.port,
+        .number = routes_number(routes, &route->peer),
+    };
     store16(peer.mac, (uint16_t)(route->peer.mac >> 32));
     store32(peer.mac + 2, (uint32_t)route->peer.mac);
     return peer;
@@ -120,19 +132,21 @@ static uint32_t key_in(const struct fp_route *route)
     return key_of((uint32_t)route->low, route->length);
 }
 
-static void fill_array(struct level *level, const struct fp_route *list, uint32_t count)
+static void fill_array(const struct routes *routes, struct level *level,
+                       const struct fp_route *list, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        level->array[key_in(&list[i]) - level->first] = peer_of(&list[i]);
+        level->array[key_in(&list[i]) - level->first] = peer_of(routes, &list[i]);
 }
 
-static void fill_slots(struct level *level, const struct fp_route *list, uint32_t count)
+static void fill_slots(const struct routes *routes, struct level *level,
+                       const struct fp_route *list, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t key = key_in(&list[i]);
         uint32_t at = hash(key, level->shift);
         while (level->slots[at].peer.port) at = (at + 1) & (~0u >> level->shift);
-        level->slots[at] = (struct slot){key, peer_of(&list[i])};
+        level->slots[at] = (struct slot){key, peer_of(routes, &list[i])};
     }
 }
 
@@ -148,11 +162,11 @@ static int build_level(struct routes *routes, const struct fp_route *list, uint3
     };
     if (range * sizeof(struct peer) <= slots * sizeof(struct slot)) {
         level->array = calloc(range, sizeof(struct peer));
-        if (level->array) fill_array(level, list, count);
+        if (level->array) fill_array(routes, level, list, count);
         return level->array ? 0 : -ENOMEM;
     }
     level->slots = calloc(slots, sizeof(struct slot));
-    if (level->slots) fill_slots(level, list, count);
+    if (level->slots) fill_slots(routes, level, list, count);
     return level->slots ? 0 : -ENOMEM;
 }
 
@@ -175,27 +189,49 @@ static int build_level6(struct routes *routes, const struct fp_route *list, uint
     int error = new_level6(level, list[0].length, count);
     for (uint32_t i = 0; i < count && !error; i++)
         *level6_slot(level, list[i].high, list[i].low) =
-            (struct slot6){list[i].high, list[i].low, list[i].peer};
+            (struct slot6){list[i].high, list[i].low, list[i].peer,
+                           routes_number(routes, &list[i].peer)};
     return error;
+}
+
+/* Give the peer a number, if it has none: the one it had, or a new one. 0 or -ENOMEM. */
+static int add_peer(struct routes *routes, const struct fp_peer *peer,
+                    const struct routes *old, struct peers *peers)
+{
+    struct slot6 *slot = peer_slot(routes, peer);
+    if (slot->peer.port) return 0;
+    uint32_t number = routes_number(old, peer);
+    if (number != NO_PEER)
+        peers_hold(peers, number);
+    else if (peers_take(peers, &number))
+        return -ENOMEM;
+    *slot = (struct slot6){peer->high, peer->low, *peer, number};
+    return 0;
 }
 
 /* The peers of all routes, whichever version their prefixes are of. 0 or -ENOMEM. */
-static int build_peers(struct routes *routes, const struct list lists[FAMILIES])
+static int build_peers(struct routes *routes, const struct list lists[FAMILIES],
+                       const struct routes *old, struct peers *peers)
 {
-    uint32_t count = lists[V4].count + lists[V6].count;
-    int error = new_level6(&routes->peers[V4], 128, count);
-    if (!error) error = new_level6(&routes->peers[V6], 128, count);
-    for (int family = 0; family < FAMILIES && !error; family++)
-        for (uint32_t i = 0; i < lists[family].count; i++) {
-            const struct fp_peer *peer = &lists[family].routes[i].peer;
-            struct level6 *level = &routes->peers[family_of(peer->version)];
-            *level6_slot(level, peer->high, peer->low) =
-                (struct slot6){peer->high, peer->low, *peer};
-        }
+    uint32_t counts[FAMILIES] = {lists[V4].count};
+    for (uint32_t i = 0; i < lists[V6].count; i++)
+        counts[family_of(lists[V6].routes[i].peer.version)]++;
+    int error = new_level6(&routes->peers[V4], 128, counts[V4]);
+    if (!error) error = new_level6(&routes->peers[V6], 128, counts[V6]);
+    for (int family = 0; family < FAMILIES; family++)
+        for (uint32_t i = 0; i < lists[family].count && !error; i++)
+            error = add_peer(routes, &lists[family].routes[i].peer, old, peers);
     return error;
 }
 
-void routes_free(struct routes *routes)
+static void free_peers(struct level6 *level, struct peers *peers)
+{
+    for (uint32_t i = 0; i < slots_of(level); i++)
+        if (level->slots[i].peer.port) peers_drop(peers, level->slots[i].number);
+    free(level->slots);
+}
+
+void routes_free(struct routes *routes, struct peers *peers)
 {
     if (!routes) return;
     for (uint32_t i = 0; i < routes->count; i++) {
@@ -203,7 +239,7 @@ void routes_free(struct routes *routes)
         free(routes->levels[i].slots);
     }
     for (uint32_t i = 0; i < routes->count6; i++) free(routes->levels6[i].slots);
-    for (int i = 0; i < FAMILIES; i++) free(routes->peers[i].slots);
+    for (int i = 0; i < FAMILIES; i++) free_peers(&routes->peers[i], peers);
     free(routes);
 }
 
@@ -220,14 +256,15 @@ static int build_levels(struct routes *routes, const struct list *list,
     return error;
 }
 
-struct routes *routes_build(const struct list lists[FAMILIES])
+struct routes *routes_build(const struct list lists[FAMILIES], const struct routes *old,
+                            struct peers *peers)
 {
     struct routes *routes = calloc(1, sizeof *routes);
     if (!routes) return NULL;
-    if (build_levels(routes, &lists[V4], build_level) == 0 &&
-        build_levels(routes, &lists[V6], build_level6) == 0 &&
-        build_peers(routes, lists) == 0)
+    if (build_peers(routes, lists, old, peers) == 0 &&
+        build_levels(routes, &lists[V4], build_level) == 0 &&
+        build_levels(routes, &lists[V6], build_level6) == 0)
         return routes;
-    routes_free(routes);
+    routes_free(routes, peers);
     return NULL;
 }

@@ -15,6 +15,7 @@ struct peer { /* of an IPv4 prefix: small, so that many stay in the cache */
     uint32_t address;
     uint16_t port;
     uint8_t mac[6];
+    uint32_t number;
 };
 
 struct slot {
@@ -33,6 +34,7 @@ struct level {
 struct slot6 {
     uint64_t high, low;
     struct fp_peer peer; /* port 0: the slot is empty */
+    uint32_t number;     /* the peer's */
 };
 
 struct level6 {
@@ -63,7 +65,14 @@ static inline uint64_t mask_of(uint32_t length, uint32_t width)
 
 static inline enum family family_of(uint32_t version) { return version == 6 ? V6 : V4; }
 
-/* NULL if there is no memory. Freed by routes_free. */
-struct routes *routes_build(const struct list lists[FAMILIES]);
+static inline uint32_t slots_of(const struct level6 *level)
+{
+    return level->slots ? 1u << (32 - level->shift) : 0;
+}
+
+/* Peers that the table in sight (or NULL) knows keep their numbers. NULL if there is no
+ * memory. Freed by routes_free. */
+struct routes *routes_build(const struct list lists[FAMILIES], const struct routes *old,
+                            struct peers *peers);
 
 #endif

@@ -393,7 +393,7 @@ static inline void judge_unwrap(const struct path *path, const struct fp_burst *
     fp_read_counters(path->fp, FP_RX, &before);
     for (uint32_t done = 0; done < count;) {
         struct fp_output out = results(capacity, arena_size);
-        int consumed = fp_unwrap(path->fp, bursts + done, count - done, &out);
+        int consumed = fp_unwrap(path->fp, bursts + done, count - done, 1, &out);
         check(consumed > 0 && out.frame_count <= capacity && !out.burst_count);
         check(out.arena_used <= arena_size);
         done += (uint32_t)consumed;

@@ -15,8 +15,10 @@ from flannelette.native.api import (
     NO_OFFLOAD,
     Burst,
     Counters,
+    Direction,
     Offload,
     PathConfig,
+    PeerCounters,
 )
 from tests.helpers.packets import MTU, TUN_ADDRESS
 
@@ -57,6 +59,12 @@ def both(
         finally:
             for path in paths:
                 path.close()
+
+
+def counts(path: Path) -> tuple[Counters, Counters, list[PeerCounters]]:
+    """All that a path has counted."""
+    tx, rx = (path.counters(direction) for direction in Direction)
+    return tx, rx, sorted(path.peers())
 
 
 def as_twins_count(counters: Counters, batch: int) -> Counters:

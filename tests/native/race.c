@@ -26,11 +26,15 @@ static void *look(void *direction)
     while (!atomic_load_explicit(&done, memory_order_relaxed)) {
         const struct routes *routes = routes_enter(fp, pump);
         for (int i = 0; i < 20; i++) {
-            struct fp_peer peer;
-            check(routes_find(routes, 4, 0, 0x0a050202, &peer) && peer.low - 1 < 2 &&
-                      peer.port == 8285,
+            struct found found;
+            check(routes_find(routes, 4, 0, 0x0a050202, &found) &&
+                      found.peer.low - 1 < 2 && found.peer.port == 8285,
                   "no such peer");
-            check(routes_has_peer(routes, &peer), "an unknown peer");
+            check(routes_number(routes, &found.peer) == found.number, "another peer");
+            if (pump == &fp->pumps[FP_TX])
+                count(&sent_to(&fp->peers, found.number)->packets, 1);
+            else
+                count(&received_from(&fp->peers, found.number)->packets, 1);
         }
         routes_leave(pump);
         count(&pump->counters.packets, 1);
@@ -69,6 +73,11 @@ int main(void)
     pthread_t threads[FP_DIRECTIONS + 1];
     for (uint32_t i = 0; i < OTHERS; i++) others[i] = route(3 + i, 1);
     check(fp_new(&config, &fp) == 0 && fp_set_routes(fp, &first, 1) == 0, "no path");
+    for (uint32_t i = 0; i < CHANGES; i++) { /* nobody looks: nothing is held */
+        struct fp_route same = route(2, 1 + i % 2);
+        check(fp_set_routes(fp, &same, 1) == 0, "not set");
+    }
+    check(fp->peers.count <= 3, "a number is not given again");
     for (intptr_t i = 0; i < FP_DIRECTIONS; i++)
         pthread_create(&threads[i], NULL, look, (void *)i);
     pthread_create(&threads[FP_DIRECTIONS], NULL, watch, NULL);
