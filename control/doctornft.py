@@ -57,7 +57,7 @@ def chains(text: str) -> list[Chain]:
             elif kind == "rule":
                 chain = found[body["family"], body["table"], body["chain"]]
                 chain.rules += _rules(body, sets)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"nft's list is not understood: {error!r}") from None
     return list(found.values())
 
@@ -126,6 +126,12 @@ class _Match:
         self._in_sets = in_sets
 
     def __call__(self, packet: Packet) -> bool | None:
+        try:
+            return self._decided(packet)
+        except (ValueError, TypeError, AttributeError, LookupError):
+            return None  # of a form that is not known here
+
+    def _decided(self, packet: Packet) -> bool | None:
         applies, value = _value(self._left, packet)
         if applies is not True or value is None:
             return applies and None

@@ -83,7 +83,7 @@ def filtered(facts: Facts) -> Findings:
             yield Finding(
                 "peer-filtered",
                 f"UDP {it.peer.port} is lost between here and {it.peer.address}",
-                "its host answers pings: its daemon hangs, or a firewall drops the port",
+                "its host answers pings: its daemon hangs, or a firewall drops it",
                 Cure("flannelette doctor", it.peer.address),
             )
 
