@@ -48,12 +48,12 @@ def chains(text: str, syntax: Syntax) -> list[Chain]:
             name, policy, *_ = line[1:].split()
             found[table, name] = _chain(syntax, table, name, policy)
         elif line.startswith("-A "):
-            words = shlex.split(line)
-            chain = found.get((table, words[1]))
+            _, name, *words = [*shlex.split(line), ""]
+            chain = found.get((table, name))
             if chain is None:
                 raise ValueError(f"{syntax}-save is not understood: {line:.80}")
             number = len(chain.rules) + 1
-            chain.rules += _rules(words[2:], f"rule {number}")
+            chain.rules += _rules(words[:-1], f"rule {number}")
     return list(found.values())
 
 
@@ -83,7 +83,8 @@ def _rules(words: list[str], name: str) -> Iterator[Rule]:
         while rest and rest[0] != "!" and not rest[0].startswith("-"):
             values.append(rest.pop(0))
         if word in ("-j", "-g"):
-            yield from _verdict(word, values[0], tuple(conditions), name)
+            (target,) = values
+            yield from _verdict(word, target, tuple(conditions), name)
             return  # what follows are the target's own options
         condition = _condition(word, " ".join(values))
         if condition is not None:
@@ -135,16 +136,17 @@ def _within(text: str, of: Callable[[Packet], object]) -> Condition:
 
 def _ports(text: str, of: Callable[[Packet], int | None]) -> Condition:
     """`80`, `80:90`, or several with commas."""
-    spans = [part.partition(":") for part in text.split(",")]
+    parts = (part.partition(":") for part in text.split(","))
+    spans = [
+        (int(low or 0), int((high or 65535) if colon else low))
+        for low, colon, high in parts
+    ]
 
     def condition(packet: Packet) -> bool | None:
         port = of(packet)
         if port is None:
             return None
-        return any(
-            int(low or 0) <= port <= int((high or 65535) if colon else low)
-            for low, colon, high in spans
-        )
+        return any(low <= port <= high for low, high in spans)
 
     return condition
 

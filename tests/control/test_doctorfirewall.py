@@ -234,14 +234,14 @@ def test_ip6tables_is_not_asked_about_ipv4() -> None:
 
 # ---- what nobody writes --------------------------------------------------------------
 
+OBJECTS = ["chain", "rule", "set", "match", "drop", "vmap", "meta"]
+MEMBERS = ["family", "table", "name", "handle", "expr", "op", "left", "right", "key"]
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["chain", "rule", "set", "expr", "match", "op", "left", "right", "family", "table", "name", "handle", "drop", "vmap", "meta", "key"]
-            ),
+            st.sampled_from([*OBJECTS, *MEMBERS]),
             inner,
             max_size=6,
         )
@@ -269,9 +269,26 @@ def test_any_match_is_decided_or_not(match: Any) -> None:
     blocked(by_name(doctornft.chains(text)), ["input"], INCOMING)
 
 
+WORDS = [
+    *("-j", "-g", "-s", "-d", "-i", "-o", "-p", "-m", "!", "--dport", "--ctstate"),
+    *("INPUT", "DROP", "ACCEPT", "eth0", "udp", "8285", "1:", ":9", "1,2", "192.0.2.2"),
+]
+
+
 @given(st.text("*:-A INPUTjDROP \n'\"!", max_size=60))
 def test_any_text_is_understood_or_refused(text: str) -> None:
     try:
-        doctoriptables.chains(text, "iptables")
+        chains = by_name(doctoriptables.chains(text, "iptables"))
     except ValueError:
         return
+    blocked(chains, ["input"], INCOMING)
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=8))
+def test_any_rule_is_understood_or_refused(words: list[str]) -> None:
+    text = f"*filter\n:INPUT DROP [0:0]\n-A INPUT {' '.join(words)}\nCOMMIT\n"
+    try:
+        chains = by_name(doctoriptables.chains(text, "iptables"))
+    except ValueError:
+        return
+    blocked(chains, ["input"], INCOMING)
