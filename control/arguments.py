@@ -40,6 +40,23 @@ class Parser(argparse.ArgumentParser):
         where.add_argument("--operator-socket", type=Path, metavar="PATH")
         where.add_argument("--subnet-file", type=Path, metavar="PATH")
 
+    def add_filter(self) -> None:
+        """Words behind all flags."""
+        self.add_argument(
+            "filter",
+            nargs="*",
+            metavar="FILTER",
+            help="which packets of the overlay, in tcpdump's language, pcap-filter(7); "
+            "all unless told",
+        )
+
+
+def count(text: str) -> int:
+    """A whole number, not negative. Raises ArgumentTypeError."""
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
 
 def operator_socket(wanted: argparse.Namespace, environ: Mapping[str, str]) -> Path:
     """Where the daemon listens, if it was started with these flags or variables."""

@@ -54,6 +54,11 @@ def _layers(command: str) -> tuple[Any, Any]:
     return inet, inet6
 
 
+def prepare(command: str) -> None:
+    """Import now what summary() needs: it takes a moment. Raises HostError."""
+    _layers(command)
+
+
 def summary(packet: bytes, command: str) -> str:
     """A line about a packet, of which only the beginning may be there.
 

@@ -29,6 +29,8 @@ Commands:
   status      show what the daemon on this machine does
   top         watch what it does: traffic by peer, drops, queues
   doctor      say why nodes do not talk, and what cures it
+  trace       follow the next packets through it, stage by stage
+  capture     write packets, inside and outside of the overlay, for Wireshark
   net-config  show or write the network configuration of a local store
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
@@ -165,6 +167,18 @@ def _doctor(argv: Sequence[str]) -> int:
     return doctor.main(argv, os.environ)
 
 
+def _trace(argv: Sequence[str]) -> int:
+    from flannelette.control import trace
+
+    return trace.main(argv)
+
+
+def _capture(argv: Sequence[str]) -> int:
+    from flannelette.control import capture
+
+    return capture.main(argv)
+
+
 def _net_config(argv: Sequence[str]) -> int:
     parser = Parser(
         "net-config",
@@ -250,6 +264,8 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "status": _status,
     "top": _top,
     "doctor": _doctor,
+    "trace": _trace,
+    "capture": _capture,
     "net-config": _net_config,
     "demo": _demo,
     "bench": _bench,

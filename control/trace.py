@@ -1,0 +1,86 @@
+"""`flannelette trace`: the next packets through the daemon, stage by stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from flannelette.control import tracetext
+from flannelette.control.arguments import Parser, count, operator_socket
+from flannelette.control.dissect import compile_filter, prepare
+from flannelette.control.errors import HostError
+from flannelette.control.events import Watch
+from flannelette.control.following import Followed, Follower
+from flannelette.control.observer import Observer, observe, until_signalled
+from flannelette.control.watching import Own
+
+SNAP = 256
+"""Bytes of a packet that are looked at: its headers."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Raises ConfigError for a wrong filter, HostError, OSError."""
+    parser = Parser(
+        "trace",
+        "Follow the next packets through the daemon, both ways: each stage with its "
+        "time, and what became of them. Ctrl-C ends it.",
+    )
+    parser.add_argument(
+        "--count",
+        type=count,
+        default=10,
+        metavar="N",
+        help="end after so many packets; 10 unless told, 0: no end",
+    )
+    parser.add_argument("--json", action="store_true", help="a document on each line")
+    parser.add_operator_socket()
+    parser.add_filter()
+    wanted = parser.parsed(argv)
+    if wanted is None:
+        return 0
+    program = compile_filter(" ".join(wanted.filter), "trace")
+    prepare("trace")
+    path = operator_socket(wanted, os.environ)
+    with (
+        observe(path, Watch(program, SNAP)) as observer,
+        until_signalled(observer.finish),
+    ):
+        _trace(observer, wanted.count, wanted.json)
+    return 0
+
+
+def _trace(observer: Observer, wanted: int, as_json: bool) -> None:
+    """Print packets until there were enough, or the observer has finished."""
+    own, follower = observer.own, Follower(wanted)
+    print(f"watching {own.device}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    printed, ended = 0, None
+    try:
+        for events in observer.rounds():
+            printed += _show(follower.feed(events), own, as_json)
+            if follower.done:
+                break
+    except HostError as error:
+        ended = error
+    printed += _show(follower.finish(), own, as_json)
+    lost = observer.lost
+    if as_json:
+        print(json.dumps({"packets": printed, "lost": lost}), flush=True)
+    else:
+        print(f"{printed:,} packets, {lost:,} events lost", file=sys.stderr)
+    if ended is not None:
+        raise ended
+
+
+def _show(packets: Iterable[Followed], own: Own, as_json: bool) -> int:
+    """Print them; how many they were."""
+    printed = 0
+    for followed in packets:
+        printed += 1
+        if as_json:
+            print(json.dumps(tracetext.document(followed, own)))
+        else:
+            print("\n".join(tracetext.lines(followed, own)))
+    sys.stdout.flush()
+    return printed
