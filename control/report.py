@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from flannelette.control import mac
@@ -44,7 +45,7 @@ def document(
         "routes": _routes(node.carrier) if node else [],
         "ignored": _ignored(node) if node else [],
         "counters": _both_directions(node),
-        "peers": [],
+        "peers": _peers(node.carrier.forwarder) if node else [],
         "sockets": _sockets(node),
         "tun_drops": _tun_drops(node),
         "repairs": node.repairs if node else 0,
@@ -121,6 +122,26 @@ def _peer(route: Route) -> str:
         return str(route.peer)
     address = f"[{route.peer}]" if route.outer == 6 else str(route.peer)
     return f"{address}:{route.port}"
+
+
+def _peers(forwarder: Forwarder | None) -> list[dict[str, Any]]:
+    """None where the kernel carries the packets, and counts them."""
+    if forwarder is None:
+        return []
+    subnets: dict[IPv4Address | IPv6Address, list[str]] = {}
+    for route in forwarder.routes:
+        subnets.setdefault(route.peer, []).append(str(route.subnet))
+    now = time.monotonic_ns()
+    return [
+        {
+            "address": str(one.peer),
+            "subnets": subnets.get(one.peer, []),
+            "tx": {"packets": one.tx_packets, "bytes": one.tx_bytes},
+            "rx": {"packets": one.rx_packets, "bytes": one.rx_bytes},
+            "idle": (now - one.last_seen) / 1e9 if one.last_seen else None,
+        }
+        for one in forwarder.peers()
+    ]
 
 
 def _ignored(node: Node) -> list[dict[str, str]]:

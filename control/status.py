@@ -123,15 +123,21 @@ class SocketDocument(TypedDict):
 class TrafficDocument(TypedDict):
     packets: int
     bytes: int
+    """Of IP packets, outer headers not counted."""
 
 
 class PeerDocument(TypedDict):
+    """Of a node that routes lead to, since they do."""
+
     address: str
+    """On the underlay."""
     subnets: list[str]
     tx: TrafficDocument
+    """Wrapped for it."""
     rx: TrafficDocument
+    """Datagrams from it, those dropped later among them."""
     idle: float | None
-    """Seconds since something came from it; null: nothing ever did."""
+    """Seconds since its last datagram; null: there was none."""
 
 
 class StatusDocument(TypedDict):
@@ -150,6 +156,7 @@ class StatusDocument(TypedDict):
     counters: CountersDocument | None
     """null: the kernel carries the packets, and counts them."""
     peers: list[PeerDocument]
+    """None where the kernel carries the packets."""
     sockets: list[SocketDocument]
     tun_drops: int | None
     """Frames that the kernel had for our TUN while its queues were full; null: there

@@ -64,7 +64,15 @@ DOCUMENT: dict[str, Any] = {
     ],
     "ignored": [],
     "counters": {"tx": DIRECTION, "rx": DIRECTION},
-    "peers": [],
+    "peers": [
+        {
+            "address": "192.0.2.2",
+            "subnets": ["10.5.2.0/24"],
+            "tx": {"packets": 1, "bytes": 84},
+            "rx": {"packets": 0, "bytes": 0},
+            "idle": None,
+        }
+    ],
     "sockets": [],
     "tun_drops": 0,
     "repairs": 3,

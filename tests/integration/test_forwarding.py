@@ -54,6 +54,7 @@ def test_every_way_to_forward(tmp_path: Path, datapath: str, driver: str) -> Non
         )
         until(lambda: sent_by(it, 1) == received_by(it, 2) > (3000, 5_000_000))
         until(lambda: crossed(it, 1, "tx") == crossed(it, 2, "rx") >= 5_000_000)
+        check_peer(it)
         for number in (1, 2):
             assert it.drops(number, "tx") == it.drops(number, "rx") == {}
 
@@ -75,6 +76,20 @@ def crossed(it: Lab, number: int, direction: str) -> int:
     assert counters["frame_bytes"] > 5_000_000
     bytes_moved: int = counters["message_bytes"]
     return bytes_moved
+
+
+def check_peer(it: Lab) -> None:
+    """With two hosts, all that one forwards is for the other."""
+    for number, other in ((1, 2), (2, 1)):
+        status = it.status(number)
+        (peer,) = status["peers"]
+        assert peer["address"] == f"192.0.2.{other}"
+        assert peer["subnets"] == [route["subnet"] for route in status["routes"]]
+        for direction in ("tx", "rx"):
+            counters = status["counters"][direction]
+            assert peer[direction]["packets"] == counters["packets"]
+            assert peer[direction]["bytes"] == counters["bytes"]
+        assert 0 <= peer["idle"] < 60
 
 
 def test_one_datagram_is_one_packet_on_the_wire(two: Lab) -> None:
