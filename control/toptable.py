@@ -1,7 +1,7 @@
 """The table of peers in `flannelette top`: pure, for a width.
 
 Columns that do not fit are left out: totals first, then subnets, then packets. What
-remains of the width goes to the addresses and subnets.
+remains of the width goes to the addresses and subnets. Below 20 columns, lines are cut.
 """
 
 from __future__ import annotations

@@ -332,12 +332,12 @@ _QUEUE_WIDTH = 24
 def _queue(queue: Queue) -> list[Part]:
     colour = GOOD if queue.fill < 0.5 else WARN if queue.fill < 0.9 else BAD
     return [
-        (f"{f'{queue.number}/v{queue.version}':<6}", ""),
+        (f"{f'{queue.number}/v{queue.version}':<7}", ""),
         ("▕", DIM),
         (gauge(queue.fill, 8), colour),
         ("▏", DIM),
         (f"{queue.fill:>4.0%}", ""),
-        ("    ", ""),
+        ("   ", ""),
     ]
 
 
