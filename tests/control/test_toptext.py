@@ -130,11 +130,12 @@ def test_drops_that_happen_go_before_those_that_did() -> None:
     counters = {"tx": direction(0, no_route=12), "rx": direction(0, bad_vni=40_000)}
     view = shown(2.0, counters=counters, tun_drops=3)
     assert lines_of(view)[-2:] == [
-        " drops   rx bad_vni               20.0 k/s  tx no_route                   6/s  ",
+        " drops   rx bad_vni               20.0 k/s"
+        "  tx no_route                   6/s  ",
         "         tx TUN full                 1.5/s  ",
     ]
     still = topmodel.view(view.status, view.status, 1.0)
-    assert "rx bad_vni            40.0 k in all" in lines_of(still)[-2]
+    assert "rx bad_vni          40.0 k in all" in lines_of(still)[-2]
 
 
 def test_what_finds_no_room_is_counted() -> None:
