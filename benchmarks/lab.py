@@ -160,7 +160,7 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _rungs(text: str) -> tuple[str, ...]:
-    chosen = tuple(BY_RUNG) if text == "all" else tuple(text.split(","))
+    chosen = tuple(BY_RUNG) if text == "all" else tuple(dict.fromkeys(text.split(",")))
     if not set(chosen) <= BY_RUNG.keys():
         raise ValueError(f"all or some of {','.join(BY_RUNG)} are wanted")
     return chosen

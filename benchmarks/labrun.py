@@ -133,7 +133,8 @@ def run(wish: Wish, screen: Screen) -> Document:
             Closer(wish, findings, results, directory, progress).look()
     progress.end()
     if not findings.rungs:
-        raise RigError("; ".join(results.notes) or "no rung could be measured")
+        notes = "; ".join(map(_in_one_line, results.notes))
+        raise RigError(f"no rung could be measured: {notes}")
     results.machine["stolen"] = f"{stolen():.1%} of the processors, by the hypervisor"
     return document(wish, findings, results, time.monotonic() - started)
 
@@ -180,8 +181,13 @@ def document(
         msgspec.Raw(benchresults.dump(results)),
         tuple(rungs),
         findings.timers,
-        tuple(" ".join(note.split()) for note in results.notes),
+        tuple(map(_in_one_line, results.notes)),
     )
+
+
+def _in_one_line(note: str) -> str:
+    """One that quotes a daemon's log has several."""
+    return " ".join(note.split())
 
 
 def _fill_in_calls(wish: Wish, findings: Findings, results: Results) -> None:
