@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import BinaryIO
@@ -175,7 +176,7 @@ def outer_headers(event: Event, own: Own) -> bytes:
     UDP's checksum is 0, which says that there is none, unless IPv6 wants one and the
     datagram's bytes are all there."""
     peer = event.peer or IPv4Address(0)
-    ends = [(_own_address(own, peer), own.port), (peer, event.port)]
+    ends = [(_own_address(own, peer.version), own.port), (peer, event.port)]
     if event.direction == Direction.RX:
         ends.reverse()
     (source, source_port), (destination, port) = ends
@@ -196,13 +197,11 @@ def outer_headers(event: Event, own: Own) -> bytes:
     return head + addresses + udp
 
 
-def _own_address(
-    own: Own, peer: IPv4Address | IPv6Address
-) -> IPv4Address | IPv6Address:
-    """Of the peer's version."""
-    if peer.version == 4:
-        return IPv4Address(own.address)
-    return ip_address(own.address6 or "::")
+def _own_address(own: Own, version: int) -> IPv4Address | IPv6Address:
+    return _address(own.address if version == 4 else own.address6 or "::")
+
+
+_address = cache(ip_address)
 
 
 def _checksum(data: bytes) -> int:

@@ -21,6 +21,10 @@ _SECTION, _INTERFACE, _PACKET, _STATISTICS = 0x0A0D0D0A, 1, 6, 5
 _ANY_LENGTH = (1 << 64) - 1
 _NANOSECONDS = 9
 _END, _COMMENT = 0, 1
+_PACKET_HEAD = struct.Struct("<IIIIIII")
+_PACKET_OPTIONS = struct.Struct("<HHIHHQHHI")
+"""Flags, identity and queue. There are many packets: their blocks are made by hand."""
+_PACKET_TAIL = struct.Struct("<HHI")
 
 
 class Flow(IntEnum):
@@ -61,17 +65,21 @@ def packet(
 ) -> bytes:
     """A packet of `length` bytes that begins with `data`, at `time` in nanoseconds
     since 1970. What has the same identity, 64 bits, is the same packet."""
-    body = struct.pack(
-        "<IIIII", interface, time >> 32, time & 0xFFFFFFFF, len(data), length
-    )
-    options = [
-        (2, struct.pack("<I", flow)),
-        (5, struct.pack("<Q", identity)),
-        (6, struct.pack("<I", queue)),
-    ]
+    options = _PACKET_OPTIONS.pack(2, 4, flow, 5, 8, identity, 6, 4, queue)
     if comment:
-        options.append((_COMMENT, comment.encode()))
-    return _block(_PACKET, body + _padded(data), options)
+        options += _options([(_COMMENT, comment.encode())])
+    total = _PACKET_HEAD.size + len(data) + -len(data) % 4 + len(options) + 8
+    head = _PACKET_HEAD.pack(
+        _PACKET,
+        total,
+        interface,
+        time >> 32,
+        time & 0xFFFFFFFF,
+        len(data),
+        length,
+    )
+    tail = _PACKET_TAIL.pack(_END, 0, total)
+    return b"".join((head, _padded(data), options, tail))
 
 
 def statistics(interface: int, time: int, lost: int, comment: str) -> bytes:
@@ -82,12 +90,15 @@ def statistics(interface: int, time: int, lost: int, comment: str) -> bytes:
 
 
 def _block(kind: int, body: bytes, options: Iterable[tuple[int, bytes]]) -> bytes:
-    encoded = b"".join(
-        struct.pack("<HH", code, len(value)) + _padded(value)
-        for code, value in [*options, (_END, b"")]
-    )
+    encoded = _options([*options, (_END, b"")])
     length = struct.pack("<I", 12 + len(body) + len(encoded))
     return struct.pack("<I", kind) + length + body + encoded + length
+
+
+def _options(options: Iterable[tuple[int, bytes]]) -> bytes:
+    return b"".join(
+        struct.pack("<HH", code, len(value)) + _padded(value) for code, value in options
+    )
 
 
 def _padded(data: bytes) -> bytes:
