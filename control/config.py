@@ -75,6 +75,8 @@ class Config:
     """Packets that one system call may move, 1 to MAX_BATCH."""
     peer_check: Literal["peer", "strict", "off"]
     """Whose packets are taken from the wire."""
+    time_stages: int
+    """The native path times its stages in one round of so many; 0: never."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
@@ -121,6 +123,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         offload=values["offload"],
         batch=values["batch"],
         peer_check=values["peer-check"],
+        time_stages=values["time-stages"],
         operator_socket=socket,
         verbosity=values["v"],
     )
@@ -191,6 +194,12 @@ _OURS = (
         "`WHOSE` packets are taken: peer (a known node's), strict (from its own subnets"
         " only) or off",
         "peer",
+    ),
+    Flag(
+        "time-stages",
+        flagvalues.rounds,
+        "take the time of each stage in one of `N` rounds; 0: never",
+        "0",
     ),
     Flag(
         "operator-socket",

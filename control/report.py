@@ -21,6 +21,7 @@ from flannelette.dataplane.forwarder import (
     Drop,
     Forwarder,
     Route,
+    Stage,
 )
 
 
@@ -174,6 +175,8 @@ def _counters(forwarder: Forwarder | None, direction: Direction) -> dict[str, An
         "message_bytes": counters.message_bytes,
         "wire_calls": counters.wire_calls,
         "waits": counters.waits,
+        "stages": {stage.name.lower(): counters.stages[stage] for stage in Stage},
+        "timed_packets": counters.timed_packets,
     }
 
 

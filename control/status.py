@@ -101,6 +101,10 @@ class DirectionDocument(TypedDict):
     wire_calls: int
     waits: int
     """Wake-ups: how often there was something to read again."""
+    stages: dict[str, int]
+    """Nanoseconds in each, in the rounds that were timed (--time-stages)."""
+    timed_packets: int
+    """Forwarded in these rounds."""
 
 
 class CountersDocument(TypedDict):

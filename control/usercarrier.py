@@ -34,6 +34,7 @@ def open_user_carrier(config: Config, plan: Plan, netlink: Netlink) -> UserCarri
         config.offload,
         config.batch,
         config.peer_check,
+        config.time_stages,
     )
     with ExitStack() as undo:
         carrier = UserCarrier(plan, forwarder, netlink)

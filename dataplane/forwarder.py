@@ -47,6 +47,7 @@ from flannelette.native.api import (
     PeerCheck,
     PeerCounters,
     Route,
+    Stage,
     Vxlan,
 )
 from flannelette.tun.device import MAX_QUEUES, TunDevice, open_tun
@@ -65,6 +66,7 @@ __all__ = [
     "Endpoint",
     "Forwarder",
     "Route",
+    "Stage",
     "Vxlan",
 ]
 
@@ -107,17 +109,20 @@ class Forwarder:
         offload: Collection[str] = OFFLOADS,
         batch: int = 64,
         peer_check: str = "off",
+        time_stages: int = 0,
     ) -> None:
         """The underlay is the forwarder's from here on. `offload` names what may be
         used, of OFFLOADS; the Python path uses none. `batch` is how many packets one
         system call may move, 1 to MAX_BATCH; the Python path moves one. `peer_check`
-        is of PEER_CHECKS."""
+        is of PEER_CHECKS. `time_stages`: the native path times its stages in one
+        round of so many; 0: never."""
         self._underlay = underlay
         self._datapath = datapath
         self._driver_name = driver
         self._offload = frozenset(offload if datapath == "native" else ())
         self._batch = batch
         self._peer_check = PeerCheck[peer_check.upper()]
+        self._time_stages = time_stages
         self._routes: dict[tuple[int, int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
         self._retired_peers: dict[_Peer, PeerCounters] = {}
@@ -191,6 +196,7 @@ class Forwarder:
             offloads=self._granted(tun, rx),
             vxlan=endpoint.vxlan,
             peer_check=self._peer_check,
+            time_stages=self._time_stages,
         )
 
     def _granted(self, tun: TunDevice, rx: Sequence[socket.socket]) -> Offload:

@@ -12,6 +12,7 @@ class Pointer:
 
 class Lib:
     FP_DROPS: int
+    FP_STAGES: int
     FP_DIRECTIONS: int
     FP_MAX_ANSWER: int
     FP_HEADROOM: int

@@ -50,6 +50,25 @@ class PeerCheck(IntEnum):
     """And whose own source lies in that peer's subnets."""
 
 
+class Stage(IntEnum):
+    """The pieces of a packet's way whose time is taken (api.h: enum fp_stage)."""
+
+    READ = 0
+    LOOKUP = 1
+    """tx: the route, and the headers checked."""
+    SPLIT = 2
+    """tx: cut and wrapped, checksums made in the same pass."""
+    SEND = 3
+    RECEIVE = 4
+    CHECK = 5
+    """rx: the sender and the headers."""
+    CHECKSUM = 6
+    """rx: verified before a merge."""
+    MERGE = 7
+    WRITE = 8
+    """rx: packets; tx: ICMP errors."""
+
+
 class Vxlan(NamedTuple):
     """What VXLAN's headers say of us. A MAC is a number of 48 bits."""
 
@@ -89,6 +108,8 @@ class PathConfig:
     vxlan: Vxlan | None = None
     """None: flannel's udp backend, whose datagrams are the packets."""
     peer_check: PeerCheck = PeerCheck.OFF
+    time_stages: int = 0
+    """Take the time in one round of so many; 0: never. PurePath never does."""
 
 
 class Route(NamedTuple):
@@ -230,6 +251,11 @@ class Counters:
     """System calls on the sockets, with those that moved nothing."""
     waits: int = 0
     """How often there was something to read again: wake-ups, by whichever driver."""
+    stages: tuple[int, ...] = (0,) * len(Stage)
+    """Nanoseconds in the rounds that were timed, by Stage."""
+    timed_packets: int = 0
+    """Forwarded in these rounds."""
+    timed_rounds: int = 0
 
     @classmethod
     def zero(cls, drops: int) -> Counters:

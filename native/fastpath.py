@@ -106,7 +106,8 @@ class FastPath:
         counters = ffi.new("struct fp_counters *")
         lib.fp_read_counters(self._fp, direction, counters)
         read = {name: getattr(counters, name) for name in _COUNTERS}
-        return Counters(**read | {"drops": tuple(counters.drops)})
+        arrays = {name: tuple(read[name]) for name in ("drops", "stages")}
+        return Counters(**read | arrays)
 
     def peers(self) -> list[PeerCounters]:
         """Of the peers that routes lead to. The routes' thread only."""
@@ -212,6 +213,7 @@ def _config(config: PathConfig) -> dict[str, Any]:
         "vxlan": config.vxlan is not None,
         "vni": vxlan.vni,
         "mac": vxlan.mac,
+        "time_stages": config.time_stages,
     }
 
 

@@ -123,6 +123,8 @@ int fp_new(const struct fp_config *config, struct fp **result)
     if (!fp) return -ENOMEM;
     fp->config = *config;
     atomic_store(&fp->offloads, config->offloads);
+    uint64_t reading = config->time_stages ? reading_ns() : 0;
+    for (int i = 0; i < FP_DIRECTIONS; i++) fp->pumps[i].reading = reading;
     fp->writer = route_writer_new();
     int error = fp->writer ? packet_memory(fp) : -ENOMEM;
     if (error) {
@@ -166,4 +168,8 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
     result->message_bytes = value_of(&counters->message_bytes);
     result->wire_calls = value_of(&counters->wire_calls);
     result->waits = value_of(&counters->waits);
+    for (int i = 0; i < FP_STAGES; i++)
+        result->stages[i] = value_of(&counters->stages[i]);
+    result->timed_packets = value_of(&counters->timed_packets);
+    result->timed_rounds = value_of(&counters->timed_rounds);
 }

@@ -155,13 +155,16 @@ struct run {
     uint32_t packets, next_sequence;
 };
 
-/* Try to append a checked packet to the run, whose frame is the output's last; true if
- * that has grown by it. If not, the run is finished, and if the packet could begin one,
- * *run describes it for the frame to come. The packet lies behind the frame in the same
- * memory. `merges` says which protocols may; `partial`, that its checksum is as
- * is_partial() has it. */
+/* Could this checked packet be one of a run, but for its checksum? Its headers' length,
+ * else 0. `merges` says which protocols may. */
+uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t merges);
+
+/* Try to append such a packet to the run, whose frame is the output's last; true if that
+ * has grown by it. If not, the run is finished, and if the packet could begin one, *run
+ * describes it for the frame to come. The packet lies behind the frame in the same
+ * memory. `headers` is their length; 0 if the packet may not be merged. */
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ip *ip, uint32_t merges, bool partial);
+                  const struct ip *ip, uint32_t headers);
 
 /* End the run: make its frame fit to be written. */
 void merge_finish(struct run *run, struct fp_frame *frame);
@@ -284,6 +287,7 @@ struct counters {
     _Atomic uint64_t packets, bytes, answers, answers_limited, drops[FP_DROPS];
     _Atomic uint64_t frames, frame_bytes, tun_calls;
     _Atomic uint64_t messages, message_bytes, wire_calls, waits;
+    _Atomic uint64_t stages[FP_STAGES], timed_packets, timed_rounds;
 };
 
 union control { /* one cmsg: UDP_SEGMENT's uint16_t, or UDP_GRO's int */
@@ -309,6 +313,10 @@ struct pump { /* one direction's own memory */
     struct fp_burst *bursts;
     struct fp_output out;
     bool patient; /* may this pump call still wait for a full socket or TUN? */
+    bool timed;   /* is this round? */
+    uint32_t rounds;      /* since one was timed */
+    uint64_t stage_began; /* of a timed round */
+    uint64_t reading;     /* ns that it takes to read the clock */
 };
 
 struct fp {
@@ -332,6 +340,31 @@ static inline const struct routes *routes_enter(struct fp *fp, struct pump *pump
 static inline void routes_leave(struct pump *pump)
 {
     atomic_fetch_add_explicit(&pump->section, 1, memory_order_release);
+}
+
+/* ---- stages.c: where the time goes -------------------------------------------------- */
+
+uint64_t now_ns(void); /* of CLOCK_MONOTONIC */
+
+/* Nanoseconds that it takes to read the clock. */
+uint64_t reading_ns(void);
+
+void begin_timed_round(struct pump *pump);
+void end_timed_stage(struct pump *pump, enum fp_stage stage);
+
+static inline void begin_round(const struct fp *fp, struct pump *pump)
+{
+    if (!fp->config.time_stages) return;
+    pump->timed = ++pump->rounds >= fp->config.time_stages;
+    if (!pump->timed) return;
+    pump->rounds = 0;
+    begin_timed_round(pump);
+}
+
+/* A stage ends: of a timed round, what went by since the last one did is its time. */
+static inline void end_stage(struct pump *pump, enum fp_stage stage)
+{
+    if (__builtin_expect(pump->timed, false)) end_timed_stage(pump, stage);
 }
 
 /* Bytes in front of each packet in a datagram. */

@@ -13,8 +13,7 @@
 
 enum { DONT_FRAGMENT = 0x4000, MAX_DATAGRAMS = 64 };
 
-/* Could this packet be one of a run, but for its checksum? Its headers' length, else 0. */
-static uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t merges)
+uint32_t mergeable(const uint8_t *packet, const struct ip *ip, uint32_t merges)
 {
     const uint8_t *l4 = packet + ip->length;
     uint32_t l4_length = ip->total - ip->length, headers;
@@ -106,10 +105,8 @@ void merge_finish(struct run *run, struct fp_frame *frame)
 }
 
 bool merge_append(struct run *run, struct fp_frame *frame, uint8_t *packet,
-                  const struct ip *ip, uint32_t merges, bool partial)
+                  const struct ip *ip, uint32_t headers)
 {
-    uint32_t headers = mergeable(packet, ip, merges);
-    if (headers && !partial && !l4_sound(packet, ip)) headers = 0;
     uint32_t payload = ip->total - headers;
     uint32_t flags = ip->length + 13; /* where TCP's are */
     bool push = ip->protocol == TCP && headers && packet[flags] & TCP_PSH;

@@ -160,12 +160,14 @@ static bool wrap_one(struct fp *fp, const struct routes *routes,
             answer(fp, frame->data, &ip, TOO_BIG, now, out);
         return true;
     }
+    end_stage(&fp->pumps[FP_TX], FP_STAGE_LOOKUP);
     if (takes_hop) ip_take_hop(frame->data, &ip);
     if (cut.packets > 1)
         wrap_superpacket(fp, out, frame, &ip, &cut, &found.peer);
     else
         wrap_packet(fp, out, frame, &ip, &found.peer);
     count_sent(fp, found.number, &ip, &cut);
+    end_stage(&fp->pumps[FP_TX], FP_STAGE_SPLIT);
     return true;
 }
 
@@ -183,6 +185,7 @@ int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64
     const struct routes *routes = routes_enter(fp, pump);
     while (done < total && wrap_one(fp, routes, &frames[done], now, out)) done++;
     routes_leave(pump);
+    end_stage(pump, FP_STAGE_LOOKUP); /* of what was dropped */
     return (int)done;
 }
 
@@ -265,6 +268,17 @@ static void leave_or_finish(const struct fp *fp, struct fp_frame *frame,
     frame->vnet = (struct fp_vnet){0};
 }
 
+/* To the run if it may be one of it, else as a frame of its own. */
+static void add_packet(struct unwrapping *it, const struct inner *inner, uint32_t headers,
+                       bool partial)
+{
+    const struct ip *ip = &inner->ip;
+    struct fp_frame *last = last_frame(it->out), frame = {inner->packet, ip->total, {0}};
+    if (it->merges && merge_append(&it->run, last, inner->packet, ip, headers)) return;
+    if (partial) leave_or_finish(it->fp, &frame, ip);
+    add_frame(it, frame);
+}
+
 static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length,
                        const struct fp_peer *from)
 {
@@ -279,14 +293,15 @@ static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length
         count(&it->drops[reason], 1);
         return;
     }
+    struct pump *pump = &it->fp->pumps[FP_RX];
     bool vxlan = it->fp->config.vxlan, partial = vxlan && is_partial(inner.packet, ip);
     if (!vxlan) ip_take_hop(inner.packet, ip);
-    struct fp_frame *last = last_frame(it->out);
-    if (it->merges && merge_append(&it->run, last, inner.packet, ip, it->merges, partial))
-        return;
-    struct fp_frame frame = {inner.packet, ip->total, {0}};
-    if (partial) leave_or_finish(it->fp, &frame, ip);
-    add_frame(it, frame);
+    end_stage(pump, FP_STAGE_CHECK);
+    uint32_t headers = mergeable(inner.packet, ip, it->merges);
+    if (headers && !partial && !l4_sound(inner.packet, ip)) headers = 0;
+    end_stage(pump, FP_STAGE_CHECKSUM);
+    add_packet(it, &inner, headers, partial);
+    end_stage(pump, FP_STAGE_MERGE);
 }
 
 static uint32_t datagrams_in(const struct fp_burst *burst)
@@ -372,10 +387,13 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
     struct inner inner;
     struct fp_frame frame;
     struct cut cut = {.packets = 1};
+    struct pump *pump = &it->fp->pumps[FP_RX];
     const struct ip *ip = &inner.ip;
     int reason = open_datagram(it, burst->data, burst->length, &inner);
     if (reason < 0) reason = check_packet(it, &inner, &burst->peer);
+    end_stage(pump, FP_STAGE_CHECK);
     if (reason < 0) reason = plan_superpacket(it, burst, &inner, &frame, &cut);
+    end_stage(pump, FP_STAGE_CHECKSUM);
     if (reason < 0 && cut.packets == 1) {
         unwrap_one(it, burst->data, burst->length, &burst->peer);
         return true;
@@ -435,6 +453,7 @@ static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
     } else if (!unwrap_superpacket(it, burst)) {
         return false;
     }
+    if (superpacket) end_stage(&it->fp->pumps[FP_RX], FP_STAGE_MERGE);
     if (number != NO_PEER) count_received(it, number, burst, datagrams);
     return true;
 }
@@ -455,6 +474,8 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
     reset(out);
     while (done < total && unwrap_burst(&it, &bursts[done])) done++;
     routes_leave(pump);
+    end_stage(pump, FP_STAGE_CHECK); /* of what was dropped */
     if (out->frame_count) merge_finish(&it.run, last_frame(out));
+    end_stage(pump, FP_STAGE_MERGE);
     return (int)done;
 }

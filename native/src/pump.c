@@ -12,7 +12,6 @@
 #include "pump.h"
 
 #include <poll.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -21,13 +20,6 @@ enum {
     NARROW = 16,     /* bursts of a receive, when they are large */
     LARGE = 8192,    /* bytes of such a burst, on the average */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 bool wait_writable(struct pump *pump, int fd)
 {
@@ -44,13 +36,17 @@ static int pump_tx(struct fp *fp, uint32_t budget)
     pump->patient = true;
     for (bool empty = false; moved < budget && !empty;) {
         uint32_t want = min32(fp->config.batch, budget - moved);
+        begin_round(fp, pump);
         int got = read_frames(fp, pump, want, &empty);
+        end_stage(pump, FP_STAGE_READ);
         if (got < 0) return got;
         for (int done = 0; done < got;) {
             done += fp_wrap(fp, pump->frames + done, (uint32_t)(got - done), now_ns(),
                             &pump->out);
             send_bursts(fp, pump);
+            end_stage(pump, FP_STAGE_SEND);
             int error = write_frames(fp, pump, false);
+            end_stage(pump, FP_STAGE_WRITE);
             if (error) return error;
         }
         moved += (uint32_t)got;
@@ -75,7 +71,9 @@ static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget
     uint32_t moved = 0;
     while (moved < budget) {
         uint32_t want = min32(pump->width, budget - moved);
+        begin_round(fp, pump);
         int got = receive_bursts(pump, fd, want);
+        end_stage(pump, FP_STAGE_RECEIVE);
         if (got == -EBADF) return got;
         /* Nothing there, or an error of an earlier send, which is over once told. */
         if (got < 0) break;
@@ -83,6 +81,7 @@ static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget
             done += fp_unwrap(fp, pump->bursts + done, (uint32_t)(got - done), now_ns(),
                               &pump->out);
             int error = write_frames(fp, pump, true);
+            end_stage(pump, FP_STAGE_WRITE);
             if (error) return error;
         }
         moved += (uint32_t)got;

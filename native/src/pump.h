@@ -18,6 +18,7 @@ static inline void forwarded(struct pump *pump, uint32_t packets, uint64_t bytes
 {
     count(&pump->counters.packets, packets);
     count(&pump->counters.bytes, bytes);
+    if (pump->timed) count(&pump->counters.timed_packets, packets);
 }
 
 /* A call on the TUN has moved so many bytes, or failed. */

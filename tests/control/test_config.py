@@ -35,6 +35,7 @@ FLANNELD_DEFAULTS = Config(
     queues=1,
     offload=frozenset({"tso", "uso", "gso", "gro"}),
     batch=64,
+    time_stages=0,
     peer_check="peer",
     operator_socket=Path("/run/flannel/flannelette.sock"),
     verbosity=0,
@@ -53,6 +54,7 @@ def test_each_flag_has_its_field() -> None:
         "--queues=256",
         "--offload=tso,gro",
         "--batch=1",
+        "--time-stages=100",
         "--peer-check=strict",
         "--public-ipv6=2001:db8::7",
         "--operator-socket=/tmp/o.sock",
@@ -91,6 +93,7 @@ def test_each_flag_has_its_field() -> None:
         queues=256,
         offload=frozenset({"tso", "gro"}),
         batch=1,
+        time_stages=100,
         peer_check="strict",
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
@@ -236,6 +239,7 @@ def test_the_usage_has_every_flag_under_its_owner() -> None:
         "--offload",
         "--batch",
         "--peer-check",
+        "--time-stages",
         "--operator-socket",
     ]
     for flag in config.FLAGS:

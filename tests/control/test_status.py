@@ -24,6 +24,8 @@ DIRECTION = {
     "message_bytes": 0,
     "wire_calls": 0,
     "waits": 0,
+    "stages": {"read": 0},
+    "timed_packets": 0,
 }
 DOCUMENT: dict[str, Any] = {
     "version": "0.1.0",

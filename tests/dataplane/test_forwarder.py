@@ -143,6 +143,23 @@ async def test_the_batch_is_the_path_s() -> None:
     forwarder.close()
 
 
+@pytest.mark.parametrize("every", [0, 1])
+async def test_stages_are_timed_if_the_path_shall(every: int) -> None:
+    loop = asyncio.get_running_loop()
+    tun, kernel = new_tun()
+    forwarder = Forwarder(underlay(), "native", "thread", (), time_stages=every)
+    with other_node() as peer, kernel:
+        forwarder.set_routes([route_to(peer)])
+        forwarder.start(tun, ENDPOINT, fail)
+        await loop.sock_sendall(kernel, packet())
+        await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
+        forwarder.stop()
+        counters = forwarder.counters(Direction.TX)
+        assert counters.timed_packets == every
+        assert bool(sum(counters.stages)) == bool(every)
+        forwarder.close()
+
+
 def break_start(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> NoReturn:
         raise OSError(errno.EMFILE, "no more")

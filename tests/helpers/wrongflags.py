@@ -23,6 +23,8 @@ WRONG: tuple[tuple[str, str | None], ...] = (
     ("batch", "0"),
     ("batch", "1025"),
     ("batch", "all"),
+    ("time-stages", "-1"),
+    ("time-stages", "often"),
     ("peer-check", "on"),
     ("operator-socket", "/" + "s" * 107),
     ("etcd-endpoints", ""),
