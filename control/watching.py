@@ -85,20 +85,23 @@ def watch_node(
     plan: Plan | None, node: Node | None, argument: str, enough: asyncio.Event
 ) -> AsyncGenerator[bytes]:
     """The operator socket's stream, for the node as it is now. Raises HostError."""
-    if plan is None or node is None or node.carrier.device is None:
+    if plan is None or node is None:
         raise HostError("the node is not ready yet")
-    if node.carrier.forwarder is None or plan.backend.port is None:
+    carrier, port = node.carrier, plan.backend.port
+    if carrier.forwarder is None or port is None:
         raise HostError("the kernel carries the packets: there is nothing to watch")
+    if carrier.device is None:
+        raise HostError("the TUN is lost, and not yet replaced")
     external = plan.external
     own = Own(
-        device=node.carrier.device,
+        device=carrier.device,
         mtu=plan.mtu,
         address=str(external.address),
         address6=str(external.address6) if external.address6 else None,
-        port=plan.backend.port,
+        port=port,
         vxlan=isinstance(plan.backend, VxlanBackend),
     )
-    return watch(node.carrier.forwarder, own, argument, enough)
+    return watch(carrier.forwarder, own, argument, enough)
 
 
 async def watch(
