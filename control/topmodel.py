@@ -148,31 +148,16 @@ def _grown(before: int, now: int) -> int:
     return now - before if now >= before else now
 
 
-_NOTHING = DirectionDocument(
-    packets=0,
-    bytes=0,
-    answers=0,
-    answers_limited=0,
-    drops={},
-    frames=0,
-    frame_bytes=0,
-    tun_calls=0,
-    messages=0,
-    message_bytes=0,
-    wire_calls=0,
-    waits=0,
-)
-
-
 def _both(
     before: StatusDocument | None, now: StatusDocument
 ) -> Iterator[tuple[str, DirectionDocument, DirectionDocument]]:
-    """Each direction's name, and its counters before and now."""
-    counters, earlier = now["counters"], before and before["counters"]
+    """Each direction's name, and its counters before, if they are known, and now."""
+    counters = now["counters"]
     if counters is None:
         return
-    yield "tx", earlier["tx"] if earlier else _NOTHING, counters["tx"]
-    yield "rx", earlier["rx"] if earlier else _NOTHING, counters["rx"]
+    earlier = (before and before["counters"]) or counters
+    yield "tx", earlier["tx"], counters["tx"]
+    yield "rx", earlier["rx"], counters["rx"]
 
 
 def _directions(

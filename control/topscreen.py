@@ -101,7 +101,8 @@ class Top(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    Static { height: auto; }
+    Static { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    #summary { height: auto; }
     Peers {
         height: 1fr;
         overflow-x: hidden;
@@ -128,7 +129,8 @@ class Top(App[None]):
         self._path = path
         self._interval = interval
         self._asker = Asker(ask, interval, self.post_message)
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self.samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        """Of tx and rx, bits/s, one for each answer."""
         self._last: StatusDocument | None = None
         """What rates are counted from; None: from now on."""
         self._heard: tuple[View | None, str | None] = (None, None)
@@ -137,7 +139,7 @@ class Top(App[None]):
         self._paused = False
         self._by, self._reverse = Column.TX_BITS, False
         self._table = Table(0, ())
-        self._title, self._summary = Static(), Static()
+        self._title, self._summary = Static(), Static(id="summary")
         self._head, self._peers, self._keys = Static(), Peers(), Static()
 
     def compose(self) -> ComposeResult:
@@ -164,7 +166,7 @@ class Top(App[None]):
             view = topmodel.view(None, view.status, None)
         self._last = answer.status
         self._heard = view, answer.trouble
-        self._samples.append(_sample(view))
+        self.samples.append(_sample(view))
         if not self._paused:
             self._draw()
 
@@ -190,7 +192,7 @@ class Top(App[None]):
         if view is None:
             self._summary.update(waiting(self._path, talk))
             return
-        lines = summary(view, list(self._samples), talk, width, height)
+        lines = summary(view, list(self.samples), talk, width, height)
         self._summary.update(Group(*lines))
         peers = topmodel.in_order(view.peers, self._by, self._reverse)
         self._table = Table(width - 1, peers)  # the scrollbar has one

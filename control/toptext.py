@@ -162,8 +162,9 @@ def summary(
         lines += _queues(shown.queues, width, 3 if tall else 1)
         lines += _losses(shown.losses, width, 6 if tall else 2)
     lines += gap
-    room = max(3, height - 9)  # the title, the help, and some peers are shown too
-    return lines[:room]
+    # The title, the table's head and the help are shown too, and five peers, if three
+    # lines remain.
+    return lines[: max(0, min(3, height - 4), height - 9)]
 
 
 Part = tuple[str, str]
