@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
@@ -38,10 +39,12 @@ from flannelette.dataplane.underlay import (
 )
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
+    EVENT,
     MAX_BATCH,
     NO_OFFLOAD,
     Counters,
     Direction,
+    EventKind,
     Offload,
     PathConfig,
     PeerCheck,
@@ -49,12 +52,14 @@ from flannelette.native.api import (
     Route,
     Stage,
     Vxlan,
+    Watch,
 )
 from flannelette.tun.device import MAX_QUEUES, TunDevice, open_tun
 from flannelette.tun.unread import unread_drops
 
 __all__ = [
     "DRIVERS",
+    "EVENT",
     "MAX_BATCH",
     "MAX_QUEUES",
     "NO_COUNTERS",
@@ -64,10 +69,12 @@ __all__ = [
     "Direction",
     "Drop",
     "Endpoint",
+    "EventKind",
     "Forwarder",
     "Route",
     "Stage",
     "Vxlan",
+    "Watch",
 ]
 
 OFFLOADS = ("tso", "uso", "gso", "gro")
@@ -128,6 +135,7 @@ class Forwarder:
         self._retired_peers: dict[_Peer, PeerCounters] = {}
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
+        self._watch: Watch | None = None
         self._running: ExitStack | None = None
 
     @property
@@ -161,6 +169,8 @@ class Forwarder:
                 undo.callback(self._retire, path)
                 paths.append(path)
                 path.set_routes(self.routes)
+                if self._watch is not None:
+                    path.watch(self._watch)
                 driver = open_driver(self._driver_name, path, config, on_first_error)
                 undo.callback(driver.close)
             running = undo.pop_all()
@@ -293,6 +303,33 @@ class Forwarder:
     def tun_drops(self) -> int | None:
         """Frames that this TUN lost because it was full; None: there is none."""
         return None if self._tun is None else unread_drops(self._tun.name)
+
+    def watch(self, watch: Watch) -> None:
+        """Begin to tell what happens to packets, over all TUNs to come; times are
+        nanoseconds since 1970, whatever `epoch` says.
+
+        Raises OSError: EBUSY when somebody watches, EINVAL for a filter that cannot be
+        run, ENOTSUP for the path in Python."""
+        watch = watch._replace(epoch=time.time_ns() - time.monotonic_ns())
+        with ExitStack() as undo:
+            for path in self._paths:
+                path.watch(watch)
+                undo.callback(path.unwatch)
+            undo.pop_all()
+        self._watch = watch
+
+    def unwatch(self) -> None:
+        """Tell no more."""
+        self._watch = None
+        for path in self._paths:
+            path.unwatch()
+
+    def watched(self) -> Iterator[tuple[int, Direction, bytes, int]]:
+        """What was told since: queue, direction, at most 1 MiB of records (EVENT), and
+        how many were lost since this TUN is there."""
+        for queue, path in enumerate(self._paths):
+            for direction in Direction:
+                yield queue, direction, *path.watched(direction)
 
 
 _Peer = tuple[int, int]

@@ -18,6 +18,7 @@ from flannelette.native.api import (
     PathConfig,
     PeerCounters,
     Route,
+    Watch,
 )
 
 
@@ -56,6 +57,17 @@ class Path(Protocol):
 
     def counters(self, direction: Direction) -> Counters:
         """What the direction has done so far."""
+
+    def watch(self, watch: Watch) -> None:
+        """Begin to tell what happens to packets. Raises OSError: EINVAL for a filter
+        that cannot be run, EBUSY when there is an observer, ENOTSUP of PurePath."""
+
+    def unwatch(self) -> None:
+        """Tell no more."""
+
+    def watched(self, direction: Direction) -> tuple[bytes, int]:
+        """Records (api.EVENT) of what was told since, and how many were lost since
+        watch(). Raises OSError: EINVAL without watch()."""
 
     def wrap(
         self, frames: Sequence[bytes], now: int

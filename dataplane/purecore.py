@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flannelette.dataplane.routes import RouteTable
-from flannelette.encap import icmp, icmp6, ip, l4, vxlan
+from flannelette.encap import icmp, icmp6, ip, l4, probe, vxlan
 from flannelette.encap.drop import Drop, Dropped
 from flannelette.native.api import (
     Burst,
@@ -73,6 +73,8 @@ class PureCore:
         self._limiter = icmp.Limiter()
         self._routes = RouteTable()
         self.tallies = {direction: Tally() for direction in Direction}
+        self.replies: list[Burst] = []
+        """To probes among what was unwrapped last."""
         # By IP version and address of the peer; replaced as a whole.
         self._traffic: dict[tuple[int, int], Traffic] = {}
 
@@ -192,6 +194,7 @@ class PureCore:
         """As Path.unwrap."""
         drops = self.tallies[Direction.RX].drops
         frames: list[bytes] = []
+        self.replies = []
         for burst in bursts:
             superpacket = self._is_superpacket(burst)
             starts = range(0, max(len(burst.data), 1), max(burst.segment, 1))
@@ -199,17 +202,17 @@ class PureCore:
             if superpacket:
                 datagrams = [burst.data]
             self._count_received(burst, len(datagrams), now)
-            if not self._knows_sender(burst):
-                drops[Drop.UNKNOWN_PEER] += len(datagrams)
-                continue
             for datagram in datagrams:
                 try:
+                    if not self._may_send(burst):
+                        raise Dropped(Drop.UNKNOWN_PEER)
                     if superpacket:
                         frames += self._unwrap_superpacket(burst)
                     else:
                         frames.append(self._unwrap_one(datagram, burst))
                 except Dropped as dropped:
-                    drops[dropped.reason] += dropped.packets
+                    if not self._replies(datagram, burst):
+                        drops[dropped.reason] += dropped.packets
         return frames
 
     def _count_received(self, burst: Burst, datagrams: int, now: int) -> None:
@@ -220,10 +223,25 @@ class PureCore:
             traffic.rx_bytes += max(0, len(burst.data) - headers)
             traffic.last_seen = now
 
+    def _may_send(self, burst: Burst) -> bool:
+        return self._config.peer_check is PeerCheck.OFF or self._knows_sender(burst)
+
     def _knows_sender(self, burst: Burst) -> bool:
-        return self._config.peer_check is PeerCheck.OFF or self._routes.is_peer(
-            burst.address, burst.outer
+        return self._routes.is_peer(burst.address, burst.outer)
+
+    def _replies(self, datagram: bytes, burst: Burst) -> bool:
+        """To a probe, if this is one. No packet is mistaken for it."""
+        try:
+            asked = probe.parse(datagram)
+        except probe.NoProbe:
+            return False
+        if asked.kind is not probe.Kind.REQUEST:
+            return False
+        reply = probe.reply(asked.nonce, len(datagram), self._knows_sender(burst))
+        self.replies.append(
+            Burst(reply, len(reply), burst.address, burst.port, burst.outer)
         )
+        return True
 
     def _unwrap_one(self, datagram: bytes, burst: Burst) -> bytes:
         """The packet in a datagram. Raises Dropped."""

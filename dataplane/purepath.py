@@ -12,12 +12,12 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from flannelette.dataplane.purecore import PureCore
-from flannelette.encap import udp, vxlan
+from flannelette.encap import icmp, udp, vxlan
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     MAX_BATCH,
@@ -30,6 +30,7 @@ from flannelette.native.api import (
     PathConfig,
     PeerCounters,
     Route,
+    Watch,
 )
 
 MAX_PACKET = 65536
@@ -65,6 +66,7 @@ class PurePath:
             self._sockets = undo.pop_all()
         # By direction: may this pump call still wait for a full socket or TUN?
         self._patient = [True, True]
+        self._probe_limiter = icmp.Limiter()
 
     def close(self) -> None:
         self._sockets.close()
@@ -86,6 +88,15 @@ class PurePath:
 
     def counters(self, direction: Direction) -> Counters:
         return self._core.tallies[direction].counters()
+
+    def watch(self, watch: Watch) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    def unwatch(self) -> None:
+        """There is no observer."""
+
+    def watched(self, direction: Direction) -> tuple[bytes, int]:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     def wrap(
         self, frames: Sequence[bytes], now: int
@@ -122,16 +133,27 @@ class PurePath:
         for frame in self.unwrap([burst], time.monotonic_ns()):
             if self._write(Direction.RX, frame):
                 tally.forwarded(len(frame))
+        for reply in self._core.replies:
+            self._reply(sock, reply)
+
+    def _reply(self, sock: socket.socket, reply: Burst) -> None:
+        """To a probe, by the socket that received it. Whoever asks will ask again."""
+        tally = self._core.tallies[Direction.RX]
+        if not self._probe_limiter.allow(time.monotonic_ns()):
+            tally.answers_limited += 1
+            return
+        tally.wire_calls += 1
+        with suppress(OSError):
+            sock.sendto(reply.data, _target(reply))
+        tally.answers += 1
 
     def _send(self, burst: Burst) -> None:
         tally = self._core.tallies[Direction.TX]
         overhead = vxlan.HEADER if self._config.vxlan else 0
-        kind = IPv6Address if burst.outer == 6 else IPv4Address
-        target = (str(kind(burst.address)), burst.port)
 
         def send() -> None:
             tally.wire_calls += 1
-            sock.sendto(burst.data, target)
+            sock.sendto(burst.data, _target(burst))
 
         try:
             sock = self._sender(burst)
@@ -223,6 +245,11 @@ def _repeat(move: Callable[[], None], budget: int) -> int:
         except BlockingIOError:
             return moved
     return budget
+
+
+def _target(burst: Burst) -> tuple[str, int]:
+    kind = IPv6Address if burst.outer == 6 else IPv4Address
+    return str(kind(burst.address)), burst.port
 
 
 def _receive(sock: socket.socket) -> Burst:

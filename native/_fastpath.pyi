@@ -19,6 +19,7 @@ class Lib:
     FP_MAX_BATCH: int
     FP_MAX_FLOWS: int
     FP_MAX_PACKET: int
+    FP_KINDS: int
     FP_VNET_NEEDS_CSUM: int
     FP_VNET_TCPV4: int
     FP_VNET_TCPV6: int
@@ -39,6 +40,11 @@ class Lib:
     def fp_read_counters(
         self, fp: Handle, direction: int, counters: Pointer
     ) -> None: ...
+    def fp_watch(self, fp: Handle, watch: Pointer) -> int: ...
+    def fp_unwatch(self, fp: Handle) -> None: ...
+    def fp_watched(
+        self, fp: Handle, direction: int, out: Pointer, room: int, lost: Pointer
+    ) -> int: ...
     def fp_wrap(
         self, fp: Handle, frames: Pointer, total: int, now: int, out: Pointer
     ) -> int: ...

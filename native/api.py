@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from struct import Struct
 from typing import Any, NamedTuple
 
 
@@ -271,3 +272,39 @@ class Counters:
 def _sum(a: Any, b: Any) -> Any:
     """Of two numbers, or of two tuples, member by member."""
     return a + b if isinstance(a, int) else tuple(map(sum, zip(a, b, strict=True)))
+
+
+class EventKind(IntEnum):
+    """What happened to a packet, or to several (api.h: enum fp_kind)."""
+
+    READ = 0
+    ROUTED = 1
+    WRAPPED = 2
+    SENT = 3
+    RECEIVED = 4
+    CHECKED = 5
+    UNWRAPPED = 6
+    MERGED = 7
+    WRITTEN = 8
+    DROPPED = 9
+
+
+EVENT = Struct("=QQQIIIIIIHBBBBBx")
+"""struct fp_event; then come the bytes it tells of, and padding to a multiple of 8.
+
+time, high, low, size, number, packets, into, length, captured, port, version, kind,
+drop, direction, outer."""
+
+
+class Watch(NamedTuple):
+    """What an observer wants to be told of."""
+
+    filter: tuple[tuple[int, int, int, int], ...] = ()
+    """Classic BPF on the packet as IP has it (DLT_RAW): code, jt, jf, k. Empty: all
+    packets."""
+    snap: int = 0
+    """Bytes of a packet that are told, at most."""
+    kinds: int = (1 << len(EventKind)) - 1
+    """Bit 1 << kind for each that is wanted."""
+    epoch: int = 0
+    """Nanoseconds that are added to the monotonic clock's."""

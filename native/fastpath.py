@@ -26,10 +26,14 @@ from flannelette.native.api import (
     Route,
     Vnet,
     Vxlan,
+    Watch,
 )
 
 if TYPE_CHECKING:  # these names are in the stub only
-    from flannelette.native._fastpath import Handle
+    from flannelette.native._fastpath import Handle, Pointer
+
+TOLD_AT_ONCE = 1 << 20
+"""Bytes of events that watched() takes from a direction at most."""
 
 
 _COUNTERS = tuple(field.name for field in fields(Counters))
@@ -49,6 +53,9 @@ class FastPath:
         handle = ffi.new("struct fp **")
         _check(lib.fp_new(ffi.new("struct fp_config *", _config(config)), handle))
         self._handle: Handle | None = handle[0]
+        self._told: Pointer | None = None
+        self.replies: list[Burst] = []
+        """To probes among what was unwrapped last; the pumps send theirs."""
         self._headroom = bytes(lib.FP_HEADROOM if config.vxlan else 0)
 
     @property
@@ -127,6 +134,32 @@ class FastPath:
         """Those in use: the kernel may have refused some. Any thread."""
         return Offload(lib.fp_offloads(self._fp))
 
+    def watch(self, watch: Watch) -> None:
+        """Begin to tell. Raises OSError: EINVAL for a filter that cannot be run, EBUSY
+        when there is an observer already, ENOMEM."""
+        program = ffi.new("struct fp_instruction[]", list(watch.filter))
+        _, *rest = watch
+        wish = ffi.new("struct fp_watch *", [program, len(watch.filter), *rest])
+        _check(lib.fp_watch(self._fp, wish))
+        self._told = ffi.new("uint8_t[]", TOLD_AT_ONCE)
+
+    def unwatch(self) -> None:
+        """Tell no more."""
+        lib.fp_unwatch(self._fp)
+        self._told = None
+
+    def watched(
+        self, direction: Direction, room: int = TOLD_AT_ONCE
+    ) -> tuple[bytes, int]:
+        """What was told since: at most `room` bytes of whole records (api.EVENT), and
+        how many were lost since watch(). Raises OSError: EINVAL without watch()."""
+        if self._told is None:
+            raise OSError(errno.EINVAL, "nobody watches")
+        lost = ffi.new("uint64_t *")
+        room = min(room, TOLD_AT_ONCE)
+        told = _check(lib.fp_watched(self._fp, direction, self._told, room, lost))
+        return bytes(ffi.buffer(self._told, told)), lost[0]
+
     def wrap(
         self, frames: Sequence[bytes], now: int
     ) -> tuple[list[Burst], list[bytes]]:
@@ -165,7 +198,9 @@ class FastPath:
         return bursts, answers
 
     def unwrap_frames(self, bursts: Sequence[Burst], now: int = 0) -> list[Frame]:
-        """rx without system calls: frames to the TUN. `now` as in wrap_frames."""
+        """rx without system calls: frames to the TUN, and `replies`. `now` as in
+        wrap_frames."""
+        self.replies = []
         data = bytearray(b"".join(burst.data for burst in bursts))
         base = ffi.from_buffer("uint8_t[]", data)
         array = ffi.new("struct fp_burst[]", max(len(bursts), 1))
@@ -186,6 +221,7 @@ class FastPath:
             made = lib.fp_unwrap(self._fp, array + done, left, now, out.pointer)
             done += _check(made)
             frames += out.frames()
+            self.replies += out.bursts()
         return frames
 
 

@@ -99,4 +99,5 @@ def test_pumps_alone_make_system_calls(tmp_path: Path) -> None:
     assert len(pure) == len(everything) - 3
     defined, wanted = symbols(tmp_path, pure)
     assert "routes_find" in defined
+    wanted.remove("clock_gettime")  # of stages.c, for timed rounds and for observers
     assert not [name for name in sorted(wanted) if not PURE_C.fullmatch(name)]

@@ -10,6 +10,7 @@
  * Threads: one caller at a time for each direction (fp_pump, fp_run, fp_wrap for tx,
  * fp_unwrap for rx), and one for the routes (fp_set_routes, fp_del_routes, fp_find,
  * fp_read_peers); all of these may run side by side.
+ * fp_watch, fp_unwatch and fp_watched have one caller, too.
  * fp_stop and fp_read_counters may be called by anyone at any time. */
 
 enum fp_direction { FP_TX, FP_RX };
@@ -94,6 +95,7 @@ struct fp_burst {
     uint8_t *data;
     uint32_t length, segment; /* bytes; 0 < segment unless length is 0 */
     uint32_t flow;            /* tx: the place in flow_fds, or flow6_fds */
+    uint32_t number;          /* tx: its first packet's, for observers */
     struct fp_peer peer;      /* tx: to whom; rx: from whom, without a MAC */
 };
 
@@ -113,6 +115,7 @@ struct fp_frame {
     uint8_t *data;
     uint32_t length;
     struct fp_vnet vnet;
+    uint32_t number; /* to the TUN: its first packet's, for observers */
 };
 
 /* Room for results: the caller fills in the pointers, `capacity` and `arena_size`. */
@@ -127,7 +130,8 @@ struct fp_output {
 
 struct fp_counters {
     uint64_t packets, bytes;           /* forwarded */
-    uint64_t answers, answers_limited; /* ICMP errors: made, and held back by rate */
+    /* ICMP errors, on rx replies to probes: made, and held back by rate. */
+    uint64_t answers, answers_limited;
     uint64_t drops[FP_DROPS];
     /* What went over the border to the kernel, and by how many system calls; calls that
      * found nothing, or failed, are among them. A burst that the kernel cuts or joins is
@@ -196,8 +200,66 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
  * consumed: fewer than `total` when the output has no room for the next; call again
  * with the rest once the output was used. `packets` and `bytes` are not counted: that is
  * for whoever sends them.
- * Bursts given to fp_unwrap lie one behind the other in one piece of memory. */
+ * Bursts given to fp_unwrap lie one behind the other in one piece of memory; those that
+ * it gives are replies to probes (probe.h), not counted as answers yet. */
 int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64_t now,
             struct fp_output *out);
 int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
               uint64_t now, struct fp_output *out);
+
+/* ---- watching: what happens to packets, told to one observer --------------------------- */
+
+/* tx: a frame is read, its peer found, and what it was cut into wrapped; each datagram is
+ * sent. rx: each datagram is received, its sender checked, its packet unwrapped, and
+ * joined to the superpacket before it or not; each frame is written. On tx what is written
+ * is an ICMP error of ours. Everywhere packets may be dropped. */
+enum fp_kind {
+    FP_READ, FP_ROUTED, FP_WRAPPED, FP_SENT, FP_RECEIVED, FP_CHECKED, FP_UNWRAPPED,
+    FP_MERGED, FP_WRITTEN, FP_DROPPED
+};
+#define FP_KINDS 10
+
+struct fp_event { /* in a ring `captured` bytes follow, and padding to a multiple of 8 */
+    uint64_t time;      /* ns of CLOCK_MONOTONIC, plus the observer's epoch */
+    uint64_t high, low; /* the peer's address, unless version is 0 */
+    uint32_t size;      /* bytes of all that */
+    /* A frame or a datagram that comes in has a number in its direction, which goes
+     * round, and as many numbers as the packets that it is cut into. This is about
+     * `packets` of them, from `number` on. */
+    uint32_t number, packets;
+    uint32_t into;             /* FP_MERGED: the superpacket's number */
+    uint32_t length, captured; /* bytes: of the packet or datagram, and of it here */
+    uint16_t port;             /* the peer's */
+    uint8_t version;           /* of the peer's address: 4, 6, or 0: there is none */
+    uint8_t kind, drop;        /* of enum fp_kind; FP_DROPPED: of enum fp_drop */
+    uint8_t direction;
+    uint8_t outer;  /* the bytes are a datagram's payload, not a packet */
+    uint8_t unused; /* 0 */
+};
+
+struct fp_instruction { /* of classic BPF, as in struct sock_filter */
+    uint16_t code;
+    uint8_t jt, jf;
+    uint32_t k;
+};
+
+struct fp_watch {
+    const struct fp_instruction *filter; /* of packets; read by fp_watch only */
+    uint32_t count;                      /* of instructions; 0: all packets are meant */
+    uint32_t snap;                       /* bytes of a packet that are told, at most */
+    uint32_t kinds;                      /* bit 1 << kind for those that are told */
+    uint64_t epoch;                      /* added to each time */
+};
+
+/* Begin to tell. -EINVAL for a filter that cannot be run, -EBUSY if there is an observer,
+ * -ENOMEM. */
+int fp_watch(struct fp *fp, const struct fp_watch *watch);
+
+/* End; what was not read is gone. */
+void fp_unwatch(struct fp *fp);
+
+/* Move what was told into `out`: whole records, in order, as many as there are and fit
+ * into `room`. How many bytes, or -EINVAL without an observer. *lost gets how many events
+ * found no room since the beginning. */
+int fp_watched(struct fp *fp, enum fp_direction direction, uint8_t *out, uint32_t room,
+               uint64_t *lost);

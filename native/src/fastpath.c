@@ -58,12 +58,13 @@ static int pump_allocate(struct pump *pump, uint8_t *memory)
     pump->addresses = calloc(messages, sizeof *pump->addresses);
     pump->controls = calloc(messages, sizeof *pump->controls);
     pump->segments = calloc(messages, sizeof *pump->segments);
+    pump->numbers = calloc(messages, sizeof *pump->numbers);
     pump->frames = calloc(results, sizeof *pump->frames);
     pump->bursts = calloc(messages, sizeof *pump->bursts);
     pump->out.bursts = calloc(results, sizeof *pump->out.bursts);
     pump->out.frames = calloc(results, sizeof *pump->out.frames);
     bool complete = pump->messages && pump->iovecs && pump->addresses &&
-                    pump->controls && pump->segments && pump->frames &&
+                    pump->controls && pump->segments && pump->numbers && pump->frames &&
                     pump->bursts && pump->out.bursts && pump->out.frames;
     return complete ? 0 : -ENOMEM;
 }
@@ -75,6 +76,7 @@ static void pump_free(struct pump *pump)
     free(pump->addresses);
     free(pump->controls);
     free(pump->segments);
+    free(pump->numbers);
     free(pump->frames);
     free(pump->bursts);
     free(pump->out.bursts);
@@ -139,6 +141,7 @@ void fp_free(struct fp *fp)
 {
     if (!fp) return;
     for (int i = 0; i < FP_DIRECTIONS; i++) pump_free(&fp->pumps[i]);
+    fp_unwatch(fp);
     free(fp->memory);
     route_writer_free(fp->writer, &fp->peers);
     routes_free(atomic_load(&fp->routes), &fp->peers);

@@ -297,7 +297,7 @@ union control { /* one cmsg: UDP_SEGMENT's uint16_t, or UDP_GRO's int */
 
 struct pump { /* one direction's own memory */
     struct counters counters;
-    /* Odd while the direction may hold a pointer to the routes. */
+    /* Odd while the direction may hold a pointer to the routes, or to who watches. */
     _Atomic uint64_t section;
     uint8_t *buffer; /* tx: frames end to end; rx: slots of slot_size */
     size_t buffer_size, slot_size;
@@ -313,6 +313,8 @@ struct pump { /* one direction's own memory */
     struct fp_burst *bursts;
     struct fp_output out;
     bool patient; /* may this pump call still wait for a full socket or TUN? */
+    uint32_t number;         /* of the next packet: for observers */
+    uint32_t *numbers;       /* tx: of each message's first packet */
     bool timed;   /* is this round? */
     uint32_t rounds;      /* since one was timed */
     uint64_t stage_began; /* of a timed round */
@@ -323,21 +325,23 @@ struct fp {
     struct fp_config config;
     _Atomic(struct routes *) routes;
     struct route_writer *writer;
+    _Atomic(struct watch *) watch; /* or NULL: nobody watches */
+    struct watch *watches;         /* those that ended, and may still be in sight */
     struct peers peers;
     uint64_t icmp_due;          /* tx only */
+    uint64_t probe_due;         /* rx only */
     _Atomic uint32_t offloads; /* bits only go */
     struct pump pumps[FP_DIRECTIONS];
     uint8_t *memory; /* of the pumps' packets */
 };
 
-/* Enter before reading fp->routes, leave when done with what was found. */
-static inline const struct routes *routes_enter(struct fp *fp, struct pump *pump)
+/* Enter before reading fp->routes or fp->watch, leave when done with what was found. */
+static inline void section_enter(struct pump *pump)
 {
     atomic_fetch_add(&pump->section, 1);
-    return atomic_load(&fp->routes);
 }
 
-static inline void routes_leave(struct pump *pump)
+static inline void section_leave(struct pump *pump)
 {
     atomic_fetch_add_explicit(&pump->section, 1, memory_order_release);
 }

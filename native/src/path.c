@@ -9,7 +9,8 @@
  *
  * The order of the checks decides which drop is counted, and what an ICMP error quotes:
  * routes come before the hop, so the quote carries the TTL as it came (U10). */
-#include "fastpath.h"
+#include "probe.h"
+#include "watch.h"
 
 #include <string.h>
 
@@ -17,19 +18,30 @@ enum { DONT_FRAGMENT = 0x4000, MAX_UDP_SEGMENTS = 128 };
 
 /* ---- tx ------------------------------------------------------------------------------ */
 
-static void answer(struct fp *fp, const uint8_t *packet, const struct ip *ip,
-                   enum icmp_error error, uint64_t now, struct fp_output *out)
+struct wrapping { /* what the frames of a call share */
+    struct fp *fp;
+    struct pump *pump;
+    const struct routes *routes;
+    struct watch *watch; /* or NULL */
+    uint64_t now;
+    struct fp_output *out;
+};
+
+static void answer(struct wrapping *it, const uint8_t *packet, const struct ip *ip,
+                   enum icmp_error error)
 {
-    struct counters *counters = &fp->pumps[FP_TX].counters;
+    struct counters *counters = &it->pump->counters;
+    struct fp_output *out = it->out;
     if (!icmp_answerable(packet, ip, error)) return;
-    if (!icmp_allow(&fp->icmp_due, now)) {
+    if (!icmp_allow(&it->fp->icmp_due, it->now)) {
         count(&counters->answers_limited, 1);
         return;
     }
     uint8_t *data = out->arena + out->arena_used;
-    uint32_t length = icmp_answer(data, packet, ip, &fp->config, error);
+    uint32_t length = icmp_answer(data, packet, ip, &it->fp->config, error);
     out->arena_used += length;
-    out->frames[out->frame_count++] = (struct fp_frame){data, length, {0}};
+    out->frames[out->frame_count++] =
+        (struct fp_frame){data, length, {0}, it->pump->number};
     count(&counters->answers, 1);
 }
 
@@ -42,6 +54,7 @@ static void append(struct fp_output *out, struct fp_burst burst)
         uint32_t first = burst.length < burst.segment ? burst.length : burst.segment;
         bool continues = last->data + last->length == burst.data &&
                          last->length % last->segment == 0 && last->flow == burst.flow &&
+                         last->number + last->length / last->segment == burst.number &&
                          memcmp(&last->peer, &burst.peer, sizeof burst.peer) == 0;
         /* Of several packets all but the last must have the run's own size. */
         bool alike = burst.segment == last->segment ||
@@ -69,32 +82,33 @@ static uint32_t flow_of(const struct fp *fp, const uint8_t *packet, const struct
     return flows > 1 ? ip_flow(packet, ip) % flows : 0;
 }
 
-static void wrap_packet(const struct fp *fp, struct fp_output *out,
-                        const struct fp_frame *frame, const struct ip *ip,
-                        const struct fp_peer *peer)
+static void wrap_packet(struct wrapping *it, const struct fp_frame *frame,
+                        const struct ip *ip, const struct fp_peer *peer)
 {
+    const struct fp *fp = it->fp;
     uint32_t room = headroom(fp), length = room + ip->total;
     uint8_t *data = frame->data - room;
     if (frame->vnet.flags & FP_VNET_NEEDS_CSUM) finish_checksum(frame, ip);
     if (room) vxlan_put(data, &fp->config, peer->mac, ip->version);
-    append(out, (struct fp_burst){
-        data, length, length, flow_of(fp, frame->data, ip, peer), *peer,
+    append(it->out, (struct fp_burst){
+        data, length, length, flow_of(fp, frame->data, ip, peer), it->pump->number, *peer,
     });
 }
 
-static void wrap_superpacket(const struct fp *fp, struct fp_output *out,
-                             const struct fp_frame *frame, const struct ip *ip,
-                             const struct cut *cut, const struct fp_peer *peer)
+static void wrap_superpacket(struct wrapping *it, const struct fp_frame *frame,
+                             const struct ip *ip, const struct cut *cut,
+                             const struct fp_peer *peer)
 {
-    uint8_t *data = out->arena + out->arena_used;
+    const struct fp *fp = it->fp;
+    uint8_t *data = it->out->arena + it->out->arena_used;
     uint8_t prefix[FP_HEADROOM];
     uint32_t room = headroom(fp), size = split_size(cut, ip, room);
     if (room) vxlan_put(prefix, &fp->config, peer->mac, ip->version);
     split(data, frame->data, ip, cut, prefix, room);
-    out->arena_used += size;
-    append(out, (struct fp_burst){
+    it->out->arena_used += size;
+    append(it->out, (struct fp_burst){
         data, size, room + cut->headers + cut->segment,
-        flow_of(fp, frame->data, ip, peer), *peer,
+        flow_of(fp, frame->data, ip, peer), it->pump->number, *peer,
     });
 }
 
@@ -121,53 +135,76 @@ static void count_sent(const struct fp *fp, uint32_t number, const struct ip *ip
     count(&sent->bytes, cut->packets > 1 ? split_size(cut, ip, 0) : ip->total);
 }
 
-/* False if there is no room for the results; nothing was done then. */
-static bool wrap_one(struct fp *fp, const struct routes *routes,
-                     const struct fp_frame *frame, uint64_t now, struct fp_output *out)
+static void drop_frame(struct wrapping *it, struct subject *subject, enum fp_drop reason,
+                       uint32_t packets)
 {
-    _Atomic uint64_t *drops = fp->pumps[FP_TX].counters.drops;
-    bool takes_hop = !fp->config.vxlan;
-    struct ip ip;
-    struct cut cut;
+    count(&it->pump->counters.drops[reason], packets);
+    tell_drop(subject, reason, packets);
+}
+
+/* A frame whose header is sound, and that is known to be cut so. */
+static void wrap_sound(struct wrapping *it, const struct fp_frame *frame,
+                       const struct ip *ip, const struct cut *cut,
+                       struct subject *subject)
+{
+    bool takes_hop = !it->fp->config.vxlan;
     struct found found;
-    int reason = ip_parse(frame->data, frame->length, fp->config.mtu6, &ip);
-    if (reason < 0) reason = split_plan(frame, &ip, &cut);
-    if (reason >= 0) {
-        count(&drops[reason], 1);
-        return true;
+    if (!find_destination(it->routes, frame->data, ip, &found)) {
+        drop_frame(it, subject, FP_NO_ROUTE, cut->packets);
+        answer(it, frame->data, ip, NO_ROUTE_THERE);
+        return;
     }
-    uint32_t copied = cut.packets > 1 ? split_size(&cut, &ip, headroom(fp)) : 0;
-    uint32_t answered = ip.version == 6 ? FP_MAX_ANSWER : MAX_ANSWER4;
-    if (!has_room(out, copied > answered ? copied : answered)) {
-        /* A cut so fine that it would fill the whole arena is no cut we know. */
-        if (out->burst_count || out->frame_count) return false;
-        count(&drops[FP_BAD_OFFLOAD], cut.packets);
-        return true;
+    tell_peer(subject, &found.peer);
+    tell(subject, FP_ROUTED);
+    if (takes_hop && ip->ttl <= 1) {
+        drop_frame(it, subject, FP_TTL_EXPIRED, cut->packets);
+        return;
     }
-    if (!find_destination(routes, frame->data, &ip, &found)) {
-        count(&drops[FP_NO_ROUTE], cut.packets);
-        answer(fp, frame->data, &ip, NO_ROUTE_THERE, now, out);
-        return true;
+    uint32_t longest = cut->packets > 1 ? cut->headers + cut->segment : ip->total;
+    if (longest > mtu_of(it->fp, ip->version)) {
+        drop_frame(it, subject, FP_OVERSIZE, cut->packets);
+        if (ip->fragment & DONT_FRAGMENT || ip->version == 6)
+            answer(it, frame->data, ip, TOO_BIG);
+        return;
     }
-    if (takes_hop && ip.ttl <= 1) {
-        count(&drops[FP_TTL_EXPIRED], cut.packets);
-        return true;
-    }
-    uint32_t longest = cut.packets > 1 ? cut.headers + cut.segment : ip.total;
-    if (longest > mtu_of(fp, ip.version)) {
-        count(&drops[FP_OVERSIZE], cut.packets);
-        if (ip.fragment & DONT_FRAGMENT || ip.version == 6)
-            answer(fp, frame->data, &ip, TOO_BIG, now, out);
-        return true;
-    }
-    end_stage(&fp->pumps[FP_TX], FP_STAGE_LOOKUP);
-    if (takes_hop) ip_take_hop(frame->data, &ip);
-    if (cut.packets > 1)
-        wrap_superpacket(fp, out, frame, &ip, &cut, &found.peer);
+    end_stage(it->pump, FP_STAGE_LOOKUP);
+    if (takes_hop) ip_take_hop(frame->data, ip);
+    if (cut->packets > 1)
+        wrap_superpacket(it, frame, ip, cut, &found.peer);
     else
-        wrap_packet(fp, out, frame, &ip, &found.peer);
-    count_sent(fp, found.number, &ip, &cut);
-    end_stage(&fp->pumps[FP_TX], FP_STAGE_SPLIT);
+        wrap_packet(it, frame, ip, &found.peer);
+    count_sent(it->fp, found.number, ip, cut);
+    end_stage(it->pump, FP_STAGE_SPLIT);
+    if (subject->watch) subject->event.packets = cut->packets;
+    tell(subject, FP_WRAPPED);
+}
+
+/* False if there is no room for the results; nothing was done then. */
+static bool wrap_one(struct wrapping *it, const struct fp_frame *frame)
+{
+    struct ip ip;
+    struct cut cut = {.packets = 1};
+    struct subject subject = {.watch = NULL};
+    int reason = ip_parse(frame->data, frame->length, it->fp->config.mtu6, &ip);
+    if (reason < 0) reason = split_plan(frame, &ip, &cut);
+    if (reason < 0) {
+        uint32_t copied = cut.packets > 1 ? split_size(&cut, &ip, headroom(it->fp)) : 0;
+        uint32_t answered = ip.version == 6 ? FP_MAX_ANSWER : MAX_ANSWER4;
+        if (!has_room(it->out, copied > answered ? copied : answered)) {
+            if (it->out->burst_count || it->out->frame_count) return false;
+            /* A cut so fine that it would fill the whole arena is no cut we know. */
+            reason = FP_BAD_OFFLOAD;
+        }
+    }
+    if (it->watch)
+        subject_open(&subject, it->watch, FP_TX, it->pump->number, frame->data,
+                     frame->length, 0);
+    tell(&subject, FP_READ);
+    if (reason < 0)
+        wrap_sound(it, frame, &ip, &cut, &subject);
+    else
+        drop_frame(it, &subject, (enum fp_drop)reason, cut.packets);
+    it->pump->number += cut.packets;
     return true;
 }
 
@@ -182,9 +219,17 @@ int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64
     struct pump *pump = &fp->pumps[FP_TX];
     uint32_t done = 0;
     reset(out);
-    const struct routes *routes = routes_enter(fp, pump);
-    while (done < total && wrap_one(fp, routes, &frames[done], now, out)) done++;
-    routes_leave(pump);
+    section_enter(pump);
+    struct wrapping it = {
+        .fp = fp,
+        .pump = pump,
+        .routes = atomic_load(&fp->routes),
+        .watch = atomic_load(&fp->watch),
+        .now = now,
+        .out = out,
+    };
+    while (done < total && wrap_one(&it, &frames[done])) done++;
+    section_leave(pump);
     end_stage(pump, FP_STAGE_LOOKUP); /* of what was dropped */
     return (int)done;
 }
@@ -193,7 +238,9 @@ int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64
 
 struct unwrapping { /* what the datagrams of a call share */
     struct fp *fp;
+    struct pump *pump;
     const struct routes *routes;
+    struct watch *watch; /* or NULL */
     _Atomic uint64_t *drops;
     uint32_t merges;
     uint64_t now;
@@ -244,6 +291,20 @@ static int check_packet(const struct unwrapping *it, struct inner *inner,
     return owned ? -1 : FP_WRONG_SOURCE;
 }
 
+/* Begin to tell of a datagram. */
+static void open_subject(const struct unwrapping *it, struct subject *subject,
+                         const uint8_t *datagram, uint32_t length,
+                         const struct fp_peer *from)
+{
+    subject->watch = NULL;
+    if (!it->watch) return;
+    subject_open(subject, it->watch, FP_RX, it->pump->number, datagram, length,
+                 headroom(it->fp));
+    if (subject->watch) subject->event.outer = 1;
+    tell_peer(subject, from);
+    tell(subject, FP_RECEIVED);
+}
+
 static void add_frame(struct unwrapping *it, struct fp_frame frame)
 {
     it->out->frames[it->out->frame_count++] = frame;
@@ -268,40 +329,78 @@ static void leave_or_finish(const struct fp *fp, struct fp_frame *frame,
     frame->vnet = (struct fp_vnet){0};
 }
 
-/* To the run if it may be one of it, else as a frame of its own. */
-static void add_packet(struct unwrapping *it, const struct inner *inner, uint32_t headers,
-                       bool partial)
+/* Reply to a probe: false if it is none, or there is no room. */
+static bool answer_probe(struct unwrapping *it, const uint8_t *datagram, uint32_t length,
+                         const struct fp_peer *from)
+{
+    struct fp_output *out = it->out;
+    uint8_t *reply = out->arena + out->arena_used;
+    if (out->burst_count == out->capacity ||
+        out->arena_size - out->arena_used < PROBE_BYTES)
+        return false;
+    if (!probe_answer(datagram, length, routes_number(it->routes, from) != NO_PEER,
+                      reply))
+        return false;
+    out->arena_used += PROBE_BYTES;
+    out->bursts[out->burst_count++] =
+        (struct fp_burst){reply, PROBE_BYTES, PROBE_BYTES, 0, 0, *from};
+    return true;
+}
+
+/* A datagram that holds no packet for us. No packet is mistaken for a probe. */
+static void drop_datagram(struct unwrapping *it, struct subject *subject,
+                          const uint8_t *datagram, uint32_t length,
+                          const struct fp_peer *from, enum fp_drop reason)
+{
+    if (answer_probe(it, datagram, length, from)) return;
+    count(&it->drops[reason], 1);
+    tell_drop(subject, reason, 1);
+}
+
+/* A packet that is sound: to the run if it may be one of it, else a frame of its own. */
+static void add_packet(struct unwrapping *it, const struct inner *inner,
+                       struct subject *subject)
 {
     const struct ip *ip = &inner->ip;
-    struct fp_frame *last = last_frame(it->out), frame = {inner->packet, ip->total, {0}};
-    if (it->merges && merge_append(&it->run, last, inner->packet, ip, headers)) return;
-    if (partial) leave_or_finish(it->fp, &frame, ip);
-    add_frame(it, frame);
+    struct pump *pump = it->pump;
+    bool vxlan = it->fp->config.vxlan, partial = vxlan && is_partial(inner->packet, ip);
+    if (!vxlan) ip_take_hop(inner->packet, ip);
+    end_stage(pump, FP_STAGE_CHECK);
+    uint32_t headers = mergeable(inner->packet, ip, it->merges);
+    if (headers && !partial && !l4_sound(inner->packet, ip)) headers = 0;
+    end_stage(pump, FP_STAGE_CHECKSUM);
+    struct fp_frame *last = last_frame(it->out);
+    if (it->merges && merge_append(&it->run, last, inner->packet, ip, headers)) {
+        if (subject->watch) subject->event.into = last->number;
+        tell(subject, FP_MERGED);
+    } else {
+        struct fp_frame frame = {inner->packet, ip->total, {0}, pump->number};
+        if (partial) leave_or_finish(it->fp, &frame, ip);
+        add_frame(it, frame);
+    }
+    end_stage(pump, FP_STAGE_MERGE);
 }
 
 static void unwrap_one(struct unwrapping *it, uint8_t *datagram, uint32_t length,
                        const struct fp_peer *from)
 {
     struct inner inner;
-    const struct ip *ip = &inner.ip;
+    struct subject subject;
+    open_subject(it, &subject, datagram, length, from);
+    if (it->fp->config.peer_check) tell(&subject, FP_CHECKED);
     int reason = open_datagram(it, datagram, length, &inner);
     /* The pump may not have received the rest of what is too long. */
     if (reason < 0 && inner.length > largest_mtu(it->fp)) reason = FP_OVERSIZE;
     if (reason < 0) reason = check_packet(it, &inner, from);
-    if (reason < 0 && inner.length > mtu_of(it->fp, ip->version)) reason = FP_OVERSIZE;
-    if (reason >= 0) {
-        count(&it->drops[reason], 1);
-        return;
+    if (reason < 0 && inner.length > mtu_of(it->fp, inner.ip.version))
+        reason = FP_OVERSIZE;
+    if (reason < 0) {
+        tell(&subject, FP_UNWRAPPED);
+        add_packet(it, &inner, &subject);
+    } else {
+        drop_datagram(it, &subject, datagram, length, from, (enum fp_drop)reason);
     }
-    struct pump *pump = &it->fp->pumps[FP_RX];
-    bool vxlan = it->fp->config.vxlan, partial = vxlan && is_partial(inner.packet, ip);
-    if (!vxlan) ip_take_hop(inner.packet, ip);
-    end_stage(pump, FP_STAGE_CHECK);
-    uint32_t headers = mergeable(inner.packet, ip, it->merges);
-    if (headers && !partial && !l4_sound(inner.packet, ip)) headers = 0;
-    end_stage(pump, FP_STAGE_CHECKSUM);
-    add_packet(it, &inner, headers, partial);
-    end_stage(pump, FP_STAGE_MERGE);
+    it->pump->number++;
 }
 
 static uint32_t datagrams_in(const struct fp_burst *burst)
@@ -346,14 +445,14 @@ static int plan_superpacket(const struct unwrapping *it, const struct fp_burst *
     uint32_t headers = ip->length + (tcp ? (inner->packet[ip->length + 12] >> 4) * 4u : 8);
     bool lies = !tcp && load16(inner->packet + ip->length + 4) != ip->total - ip->length;
     if (headers >= full || headers >= ip->total || lies) return FP_BAD_OFFLOAD;
-    *frame = (struct fp_frame){inner->packet, ip->total, {
+    *frame = (struct fp_frame){.data = inner->packet, .length = ip->total, .vnet = {
         .flags = FP_VNET_NEEDS_CSUM,
         .gso_type = !tcp ? FP_VNET_UDP : ip->version == 6 ? FP_VNET_TCPV6 : FP_VNET_TCPV4,
         .header_length = (uint16_t)headers,
         .segment = (uint16_t)(told ? burst->segment : full - headers),
         .checksum_start = (uint16_t)ip->length,
         .checksum_offset = (uint16_t)offset,
-    }};
+    }, .number = it->pump->number};
     int reason = split_plan(frame, ip, cut);
     if (reason >= 0) return reason;
     if (!tcp && cut->packets > MAX_UDP_SEGMENTS) return FP_BAD_OFFLOAD;
@@ -374,10 +473,23 @@ static bool add_apart(struct unwrapping *it, const struct fp_frame *frame,
     uint8_t *data = out->arena + out->arena_used;
     split(data, frame->data, ip, cut, NULL, 0);
     out->arena_used += size;
-    for (uint32_t at = 0; at < size; at += full) {
-        uint32_t left = size - at;
-        add_frame(it, (struct fp_frame){data + at, left < full ? left : full, {0}});
+    uint32_t number = frame->number;
+    for (uint32_t at = 0; at < size; at += full, number++) {
+        uint32_t left = size - at, length = left < full ? left : full;
+        add_frame(it, (struct fp_frame){data + at, length, {0}, number});
     }
+    return true;
+}
+
+/* False if there is no room for it. */
+static bool add_superpacket(struct unwrapping *it, struct fp_frame *frame,
+                            const struct ip *ip, const struct cut *cut)
+{
+    if (!(it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP)))
+        return add_apart(it, frame, ip, cut);
+    store16(frame->data + ip->length + frame->vnet.checksum_offset,
+            (uint16_t)pseudo_sum(frame->data, ip->protocol, ip->total - ip->length));
+    add_frame(it, *frame);
     return true;
 }
 
@@ -387,31 +499,56 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
     struct inner inner;
     struct fp_frame frame;
     struct cut cut = {.packets = 1};
-    struct pump *pump = &it->fp->pumps[FP_RX];
-    const struct ip *ip = &inner.ip;
+    struct subject subject;
     int reason = open_datagram(it, burst->data, burst->length, &inner);
     if (reason < 0) reason = check_packet(it, &inner, &burst->peer);
-    end_stage(pump, FP_STAGE_CHECK);
+    end_stage(it->pump, FP_STAGE_CHECK);
     if (reason < 0) reason = plan_superpacket(it, burst, &inner, &frame, &cut);
-    end_stage(pump, FP_STAGE_CHECKSUM);
+    end_stage(it->pump, FP_STAGE_CHECKSUM);
     if (reason < 0 && cut.packets == 1) {
         unwrap_one(it, burst->data, burst->length, &burst->peer);
         return true;
     }
     if (it->out->frame_count) merge_finish(&it->run, last_frame(it->out));
-    if (reason < 0 && it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP)) {
-        store16(frame.data + ip->length + frame.vnet.checksum_offset,
-                (uint16_t)pseudo_sum(frame.data, ip->protocol, ip->total - ip->length));
-        add_frame(it, frame);
-        return true;
-    }
-    if (reason < 0) {
-        if (add_apart(it, &frame, ip, &cut)) return true;
-        if (it->out->frame_count) return false;
+    if (reason < 0 && !add_superpacket(it, &frame, &inner.ip, &cut)) {
+        if (it->out->frame_count || it->out->burst_count) return false;
         reason = FP_BAD_OFFLOAD; /* so fine a cut is none we know */
     }
-    count(&it->drops[reason], cut.packets);
+    open_subject(it, &subject, burst->data, burst->length, &burst->peer);
+    if (it->fp->config.peer_check) tell(&subject, FP_CHECKED);
+    if (subject.watch) subject.event.packets = cut.packets;
+    if (reason < 0) {
+        tell(&subject, FP_UNWRAPPED);
+    } else if (!answer_probe(it, burst->data, burst->length, &burst->peer)) {
+        count(&it->drops[reason], cut.packets);
+        tell_drop(&subject, (enum fp_drop)reason, cut.packets);
+    }
+    it->pump->number += cut.packets;
     return true;
+}
+
+static void drop_burst(struct unwrapping *it, const struct fp_burst *burst,
+                       uint32_t datagrams)
+{
+    struct subject subject;
+    open_subject(it, &subject, burst->data, burst->length, &burst->peer);
+    count(&it->drops[FP_BAD_OFFLOAD], datagrams);
+    tell_drop(&subject, FP_BAD_OFFLOAD, datagrams);
+}
+
+/* All of a stranger's are dropped, but for probes. */
+static void drop_strangers(struct unwrapping *it, const struct fp_burst *burst,
+                           uint32_t datagrams)
+{
+    for (uint32_t i = 0; i < datagrams; i++) {
+        struct subject subject;
+        uint32_t offset = i * burst->segment, length = burst->length - offset;
+        if (datagrams > 1 && length > burst->segment) length = burst->segment;
+        const uint8_t *datagram = burst->data + offset;
+        open_subject(it, &subject, datagram, length, &burst->peer);
+        drop_datagram(it, &subject, datagram, length, &burst->peer, FP_UNKNOWN_PEER);
+        it->pump->number++;
+    }
 }
 
 static void unwrap_datagrams(struct unwrapping *it, const struct fp_burst *burst)
@@ -439,21 +576,24 @@ static void count_received(const struct unwrapping *it, uint32_t number,
 /* False if there is no room for the results; nothing was done then. */
 static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
 {
+    const struct fp_output *out = it->out;
     bool superpacket = is_superpacket(it->fp, burst);
     uint32_t datagrams = superpacket ? 1 : datagrams_in(burst);
     uint32_t number = routes_number(it->routes, &burst->peer);
-    if (it->out->capacity - it->out->frame_count < datagrams) {
-        if (it->out->frame_count) return false;
+    /* Of each datagram comes a frame, or a reply to a probe. */
+    if (out->capacity - out->frame_count < datagrams ||
+        out->capacity - out->burst_count < datagrams) {
+        if (out->frame_count || out->burst_count) return false;
         /* More than the kernel ever joins: its segment size is not to be trusted. */
-        count(&it->drops[FP_BAD_OFFLOAD], datagrams);
+        drop_burst(it, burst, datagrams);
     } else if (it->fp->config.peer_check && number == NO_PEER) {
-        count(&it->drops[FP_UNKNOWN_PEER], datagrams);
+        drop_strangers(it, burst, datagrams);
     } else if (!superpacket) {
         unwrap_datagrams(it, burst);
     } else if (!unwrap_superpacket(it, burst)) {
         return false;
     }
-    if (superpacket) end_stage(&it->fp->pumps[FP_RX], FP_STAGE_MERGE);
+    if (superpacket) end_stage(it->pump, FP_STAGE_MERGE);
     if (number != NO_PEER) count_received(it, number, burst, datagrams);
     return true;
 }
@@ -462,9 +602,12 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
               uint64_t now, struct fp_output *out)
 {
     struct pump *pump = &fp->pumps[FP_RX];
+    section_enter(pump);
     struct unwrapping it = {
         .fp = fp,
-        .routes = routes_enter(fp, pump),
+        .pump = pump,
+        .routes = atomic_load(&fp->routes),
+        .watch = atomic_load(&fp->watch),
         .drops = pump->counters.drops,
         .merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP),
         .now = now,
@@ -473,7 +616,7 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
     uint32_t done = 0;
     reset(out);
     while (done < total && unwrap_burst(&it, &bursts[done])) done++;
-    routes_leave(pump);
+    section_leave(pump);
     end_stage(pump, FP_STAGE_CHECK); /* of what was dropped */
     if (out->frame_count) merge_finish(&it.run, last_frame(out));
     end_stage(pump, FP_STAGE_MERGE);

@@ -2,7 +2,7 @@
 #ifndef PUMP_H
 #define PUMP_H
 
-#include "fastpath.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <sys/types.h>
@@ -46,6 +46,12 @@ static inline void give_up(struct fp *fp, uint32_t offloads)
     atomic_fetch_and(&fp->offloads, ~offloads);
 }
 
+/* Is somebody watching? Perhaps: ask again in a section. */
+static inline bool watched(struct fp *fp)
+{
+    return atomic_load_explicit(&fp->watch, memory_order_relaxed);
+}
+
 /* ---- pump.c ---- */
 
 /* True if it is worth to try again; always false once patience is used up. */
@@ -64,6 +70,9 @@ int write_frames(struct fp *fp, struct pump *pump, bool counted);
 
 /* Send the output's bursts; each datagram is counted, forwarded or dropped. */
 void send_bursts(struct fp *fp, struct pump *pump);
+
+/* Send the output's bursts, which reply to probes, by the socket that received those. */
+void send_replies(struct fp *fp, struct pump *pump, int fd);
 
 /* Receive up to `want` bursts. How many, or -errno. */
 int receive_bursts(struct pump *pump, int fd, uint32_t want);

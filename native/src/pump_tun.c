@@ -57,6 +57,25 @@ static int write_frame(struct fp *fp, struct pump *pump, struct fp_frame *frame)
 
 static bool is_dead(int error) { return error == -EBADFD || error == -EBADF; }
 
+/* Tell who watches. */
+static void tell_written(struct fp *fp, struct pump *pump, const struct fp_frame *frame,
+                         int error, uint32_t packets)
+{
+    enum fp_direction direction = (enum fp_direction)(pump - fp->pumps);
+    struct subject subject = {.watch = NULL};
+    section_enter(pump);
+    struct watch *watch = atomic_load(&fp->watch);
+    if (watch)
+        subject_open(&subject, watch, direction, frame->number, frame->data,
+                     frame->length, 0);
+    if (subject.watch) subject.event.packets = packets;
+    if (error)
+        tell_drop(&subject, FP_WRITE_FAILED, packets);
+    else
+        tell(&subject, FP_WRITTEN);
+    section_leave(pump);
+}
+
 static void written(struct pump *pump, int error, uint32_t packets, uint64_t bytes)
 {
     if (error)
@@ -76,16 +95,19 @@ static int write_apart(struct fp *fp, struct pump *pump, const struct fp_frame *
         split_plan(frame, &ip, &cut) >= 0 ||
         split_size(&cut, &ip, 0) > pump->out.arena_size - pump->out.arena_used) {
         written(pump, -EINVAL, cut.packets, 0);
+        if (watched(fp)) tell_written(fp, pump, frame, -EINVAL, cut.packets);
         return 0;
     }
     /* Behind what the arena holds: frames that are still to be written may lie there. */
     uint8_t *data = pump->out.arena + pump->out.arena_used;
     split(data, frame->data, &ip, &cut, NULL, 0);
     uint32_t left = split_size(&cut, &ip, 0), full = cut.headers + cut.segment;
+    uint32_t number = frame->number;
     while (left) {
-        struct fp_frame one = {data, min32(left, full), {0}};
+        struct fp_frame one = {data, min32(left, full), {0}, number++};
         int error = dead ? dead : write_frame(fp, pump, &one);
         written(pump, error, 1, one.length);
+        if (watched(fp)) tell_written(fp, pump, &one, error, 1);
         if (is_dead(error)) dead = error;
         data += one.length;
         left -= one.length;
@@ -117,8 +139,9 @@ int write_frames(struct fp *fp, struct pump *pump, bool counted)
             give_up(fp, frame->vnet.gso_type == FP_VNET_UDP ? FP_MERGE_UDP
                                                             : FP_MERGE_TCP);
             error = write_apart(fp, pump, frame);
-        } else if (counted) {
-            written(pump, error, packets, bytes);
+        } else {
+            if (counted) written(pump, error, packets, bytes);
+            if (watched(fp)) tell_written(fp, pump, frame, error, packets);
         }
         if (is_dead(error)) dead = error;
     }

@@ -51,8 +51,9 @@ static struct fp_peer get_address(const struct sockaddr_in6 *room)
 
 /* Make one message of the next `length` bytes of a burst, cut every `segment`. */
 static void fill_message(struct pump *pump, uint32_t at, const struct fp_burst *burst,
-                         uint8_t *data, uint32_t length)
+                         uint32_t offset, uint32_t length)
 {
+    uint8_t *data = burst->data + offset;
     struct msghdr *message = &pump->messages[at].msg_hdr;
     pump->iovecs[at] = (struct iovec){data, length};
     *message = (struct msghdr){
@@ -62,6 +63,7 @@ static void fill_message(struct pump *pump, uint32_t at, const struct fp_burst *
         .msg_iovlen = 1,
     };
     pump->segments[at] = burst->segment;
+    pump->numbers[at] = burst->number + offset / burst->segment;
     if (length <= burst->segment) return;
     message->msg_control = pump->controls[at].bytes;
     message->msg_controllen = CMSG_SPACE(sizeof(uint16_t));
@@ -76,27 +78,66 @@ static void fill_message(struct pump *pump, uint32_t at, const struct fp_burst *
 /* ENOBUFS: it is the device behind the socket that is full. */
 static bool is_full(int error) { return error == EAGAIN || error == ENOBUFS; }
 
+/* Tell who watches of datagrams of a message, from its `first` on. */
+static void tell_sent(struct fp *fp, struct pump *pump, uint32_t at, uint32_t first,
+                      uint32_t datagrams, bool dropped)
+{
+    struct fp_peer peer = get_address(&pump->addresses[at]);
+    const uint8_t *data = pump->iovecs[at].iov_base;
+    uint32_t segment = pump->segments[at], room = headroom(fp);
+    uint32_t all = (uint32_t)pump->iovecs[at].iov_len;
+    section_enter(pump);
+    struct watch *watch = atomic_load(&fp->watch);
+    for (uint32_t i = first; watch && i < first + datagrams; i++) {
+        struct subject subject;
+        uint32_t offset = i * segment, length = min32(segment, all - offset);
+        subject_open(&subject, watch, FP_TX, pump->numbers[at] + i, data + offset,
+                     length, room);
+        if (subject.watch) subject.event.outer = 1;
+        tell_peer(&subject, &peer);
+        if (dropped)
+            tell_drop(&subject, FP_SEND_FAILED, 1);
+        else
+            tell(&subject, FP_SENT);
+    }
+    section_leave(pump);
+}
+
+/* One message went, of so many datagrams. */
+static void sent(struct fp *fp, struct pump *pump, uint32_t at, uint32_t first,
+                 uint32_t datagrams, uint64_t bytes)
+{
+    moved_message(pump, bytes);
+    forwarded(pump, datagrams, bytes - (uint64_t)datagrams * headroom(fp));
+    if (watched(fp)) tell_sent(fp, pump, at, first, datagrams, false);
+}
+
+static void not_sent(struct fp *fp, struct pump *pump, uint32_t at, uint32_t first,
+                     uint32_t datagrams)
+{
+    count(&pump->counters.drops[FP_SEND_FAILED], datagrams);
+    if (watched(fp)) tell_sent(fp, pump, at, first, datagrams, true);
+}
+
 /* A message whose kind the kernel refuses, as single datagrams, in order. */
 static void send_apart(struct fp *fp, struct pump *pump, int fd, uint32_t at)
 {
     const struct msghdr *message = &pump->messages[at].msg_hdr;
     const struct iovec *whole = &pump->iovecs[at];
-    uint32_t left = (uint32_t)whole->iov_len;
-    for (uint8_t *data = whole->iov_base; left;) {
+    uint32_t left = (uint32_t)whole->iov_len, number = 0;
+    for (uint8_t *data = whole->iov_base; left; number++) {
         uint32_t length = min32(left, pump->segments[at]);
-        ssize_t sent;
+        ssize_t result;
         do {
-            sent = sendto(fd, data, length, 0, message->msg_name, message->msg_namelen);
+            result = sendto(fd, data, length, 0, message->msg_name, message->msg_namelen);
             count(&pump->counters.wire_calls, 1);
-        } while (sent < 0 &&
+        } while (result < 0 &&
                  (errno == EINTR ||
                   (is_full(errno) && wait_writable(pump, fd))));
-        if (sent < 0) {
-            count(&pump->counters.drops[FP_SEND_FAILED], 1);
-        } else {
-            moved_message(pump, length);
-            forwarded(pump, 1, length - headroom(fp));
-        }
+        if (result < 0)
+            not_sent(fp, pump, at, number, 1);
+        else
+            sent(fp, pump, at, number, 1, length);
         data += length;
         left -= length;
     }
@@ -115,7 +156,7 @@ static bool retry(struct fp *fp, struct pump *pump, int fd, uint32_t at)
         if (errno == EIO) give_up(fp, FP_GSO);
         send_apart(fp, pump, fd, at);
     } else {
-        count(&pump->counters.drops[FP_SEND_FAILED], packets);
+        not_sent(fp, pump, at, 0, packets);
     }
     return false;
 }
@@ -124,17 +165,15 @@ static bool retry(struct fp *fp, struct pump *pump, int fd, uint32_t at)
 static void send_messages(struct fp *fp, struct pump *pump, int fd, uint32_t total)
 {
     for (uint32_t next = 0; next < total;) {
-        int sent = sendmmsg(fd, pump->messages + next, total - next, 0);
+        int taken = sendmmsg(fd, pump->messages + next, total - next, 0);
         count(&pump->counters.wire_calls, 1);
-        if (sent < 0) {
+        if (taken < 0) {
             if (!retry(fp, pump, fd, next)) next++;
             continue;
         }
-        for (int i = 0; i < sent; i++, next++) {
+        for (int i = 0; i < taken; i++, next++) {
             uint32_t length = (uint32_t)pump->iovecs[next].iov_len;
-            uint32_t packets = packets_in(length, pump->segments[next]);
-            moved_message(pump, length);
-            forwarded(pump, packets, length - packets * headroom(fp));
+            sent(fp, pump, next, 0, packets_in(length, pump->segments[next]), length);
         }
     }
 }
@@ -172,7 +211,7 @@ static void send_through(struct fp *fp, struct pump *pump, uint32_t which)
         if (socket_of(burst) != which) continue;
         for (uint32_t offset = 0; offset < burst->length;) {
             uint32_t length = message_length(fp, burst, burst->length - offset);
-            fill_message(pump, total++, burst, burst->data + offset, length);
+            fill_message(pump, total++, burst, offset, length);
             offset += length;
             if (total == room) {
                 send_messages(fp, pump, fd, total);
@@ -189,6 +228,23 @@ void send_bursts(struct fp *fp, struct pump *pump)
     for (uint32_t i = 0; i < pump->out.burst_count; i++)
         used |= 1u << socket_of(&pump->out.bursts[i]);
     for (; used; used &= used - 1) send_through(fp, pump, (uint32_t)__builtin_ctz(used));
+}
+
+void send_replies(struct fp *fp, struct pump *pump, int fd)
+{
+    for (uint32_t i = 0; i < pump->out.burst_count; i++) {
+        const struct fp_burst *reply = &pump->out.bursts[i];
+        struct sockaddr_in6 to;
+        socklen_t length = put_address(&to, &reply->peer);
+        if (!icmp_allow(&fp->probe_due, now_ns())) {
+            count(&pump->counters.answers_limited, 1);
+            continue;
+        }
+        /* Whoever asks will ask again. */
+        sendto(fd, reply->data, reply->length, 0, (struct sockaddr *)&to, length);
+        count(&pump->counters.wire_calls, 1);
+        count(&pump->counters.answers, 1);
+    }
 }
 
 /* ---- receiving ----------------------------------------------------------------------- */
@@ -232,7 +288,7 @@ int receive_bursts(struct pump *pump, int fd, uint32_t want)
         moved_message(pump, length);
         pump->bursts[i] = (struct fp_burst){
             pump->iovecs[i].iov_base, length,
-            segment_of(&pump->messages[i].msg_hdr, length), 0,
+            segment_of(&pump->messages[i].msg_hdr, length), 0, 0,
             get_address(&pump->addresses[i]),
         };
         prepare_message(pump, (uint32_t)i);

@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import NoReturn, cast
 
@@ -23,59 +22,22 @@ from flannelette.dataplane.forwarder import (
 )
 from flannelette.dataplane.path import Path
 from flannelette.dataplane.purepath import PurePath
-from flannelette.dataplane.underlay import Underlay, open_underlay
-from flannelette.native.api import Offload, Route
-from flannelette.tun.device import TunDevice
+from flannelette.dataplane.underlay import open_underlay
+from flannelette.native.api import Offload
 from tests.helpers.bench import drain
+from tests.helpers.forwarders import (
+    LOOPBACK,
+    fail,
+    new_queues,
+    new_tun,
+    other_node,
+    route_to,
+    underlay,
+    until,
+)
 from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS, packet
 
-LOOPBACK = IPv4Address("127.0.0.1")
 ENDPOINT = Endpoint(TUN_ADDRESS, MTU)
-
-
-def new_tun() -> tuple[TunDevice, socket.socket]:
-    device, (kernel,) = new_queues(1)
-    return device, kernel
-
-
-def new_queues(
-    count: int, unsteered: OSError | None = None
-) -> tuple[TunDevice, list[socket.socket]]:
-    """A pretended TUN of so many queues, and the kernel's side of each."""
-    fds, kernels = [], []
-    for _ in range(count):
-        tun, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        tun.setblocking(False)
-        kernel.setblocking(False)
-        fds.append(tun.detach())
-        kernels.append(kernel)
-    return TunDevice(tuple(fds), "flannel0", unsteered=unsteered), kernels
-
-
-def underlay() -> Underlay:
-    return open_underlay(LOOPBACK, 0)
-
-
-def other_node() -> socket.socket:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind(("127.0.0.1", 0))
-    sock.setblocking(False)
-    return sock
-
-
-def fail(error: OSError) -> None:
-    raise AssertionError(error)
-
-
-def route_to(peer: socket.socket) -> Route:
-    address, port = peer.getsockname()
-    return ROUTE._replace(address=int(IPv4Address(address)), port=port)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - counters and threads tell nobody
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -29,7 +29,7 @@ static uint32_t gather(struct fp_burst *bursts, uint8_t *data,
             last->length += one->length;
         else
             bursts[made++] = (struct fp_burst){
-                data, one->length, one->segment ? one->segment : one->length, 0,
+                data, one->length, one->segment ? one->segment : one->length, 0, 0,
                 senders[one->sender],
             };
         closed = one->segment;

@@ -4,7 +4,7 @@
  * Input: two bytes of the path; a byte of choices; and of each burst one byte of its
  * sender, two of a segment size, two of a length, and as many bytes. 1: as packets with
  * right checksums; 2, whose length is right, too; 4, behind VXLAN's headers for us; 8, a
- * first packet that says that it is the whole burst. */
+ * first packet that says that it is the whole burst; 0x10, as probes. */
 #include "fuzz.h"
 
 static uint32_t minimum(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -18,6 +18,11 @@ static void improve(const struct path *path, const struct fp_burst *burst, uint8
         uint32_t left = burst->length - at;
         uint32_t length = whole ? left : minimum(left, burst->segment);
         uint8_t *packet = burst->data + at + path->front;
+        if (choices & 0x10 && length >= PROBE_BYTES) {
+            memcpy(burst->data + at, probe_head, sizeof probe_head);
+            if (spoil < sizeof probe_head) burst->data[at + spoil] ^= 1;
+            continue;
+        }
         if (length < path->front + HEADER6) continue;
         uint32_t inner = length - path->front;
         if (choices & 2 || whole) put_total(packet, inner);
@@ -41,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint32_t segment = 1u + take2(&input) % 2000, length = take2(&input);
         length = minimum(length, (uint32_t)(input.end - input.at));
         if (length / segment > 200) segment = length / 200 + 1;
-        struct fp_burst burst = {room + used, length, segment, 0, senders[sender % SENDERS]};
+        struct fp_burst burst = {room + used, length, segment, 0, 0, senders[sender % SENDERS]};
         memcpy(burst.data, input.at, length);
         /* Three of four are not spoilt. */
         bool spoils = length > FRONT && sender >= 0xc0;

@@ -25,7 +25,7 @@ static uint32_t read_bytes(struct input *input, uint8_t choices)
     for (; more(input) && count < FRAMES; count++) {
         uint32_t left = (uint32_t)(input->end - input->at);
         uint32_t length = left < segment ? left : segment;
-        frames[count] = (struct fp_frame){end, length, vnet};
+        frames[count] = (struct fp_frame){end, length, vnet, 0};
         memcpy(end, input->at, length);
         if (choices & 0x10 && length >= 20) {
             uint32_t header = read_head(end).length;

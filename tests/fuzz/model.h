@@ -32,6 +32,33 @@ static inline void judge_drops(struct fp *fp, enum fp_direction direction,
     for (int i = 0; i < FP_DROPS; i++) check(now.drops[i] - before->drops[i] == drops[i]);
 }
 
+/* ---- observers --------------------------------------------------------------------------- */
+
+/* Whoever watches was told of all that came in, and of every drop. */
+static inline void judge_told(const struct path *path, enum fp_direction direction,
+                              const uint64_t *drops, uint32_t replies_made)
+{
+    static uint8_t records[4 << 20];
+    uint64_t lost, dropped[FP_DROPS] = {0}, kinds[FP_KINDS] = {0};
+    if (!path->watched) return;
+    int length = fp_watched(path->fp, direction, records, sizeof records, &lost);
+    check(length >= 0 && lost == 0);
+    for (int at = 0; at < length;) {
+        struct fp_event event;
+        memcpy(&event, records + at, sizeof event);
+        check(event.size % 8 == 0 && event.captured <= 50 && event.captured <= event.length);
+        check(event.size >= sizeof event + event.captured);
+        check(event.kind < FP_KINDS && event.direction == direction && event.packets);
+        kinds[event.kind]++;
+        if (event.kind == FP_DROPPED) dropped[event.drop] += event.packets;
+        at += (int)event.size;
+    }
+    check(memcmp(dropped, drops, sizeof dropped) == 0);
+    check(kinds[FP_READ] == (direction == FP_TX ? kinds[FP_WRAPPED] + kinds[FP_DROPPED] : 0));
+    check(kinds[FP_RECEIVED] ==
+          (direction == FP_RX ? kinds[FP_UNWRAPPED] + kinds[FP_DROPPED] + replies_made : 0));
+}
+
 /* ---- tx: errors that answer -------------------------------------------------------------- */
 
 struct owed { /* an answer, and to what */
@@ -212,6 +239,7 @@ static inline void judge_wrap(const struct path *path, const struct fp_frame *fr
         for (uint32_t i = 0; i < out.burst_count; i++) take_burst(path, &out.bursts[i]);
     }
     judge_drops(path->fp, FP_TX, &before, drops);
+    judge_told(path, FP_TX, drops, 0);
     fp_read_counters(path->fp, FP_TX, &after);
     uint64_t made = after.answers - before.answers;
     uint64_t limited = after.answers_limited - before.answers_limited;
@@ -246,6 +274,30 @@ static inline void take_datagram(const struct path *path, const uint8_t *packet)
         put_l4_checksum(copy, head.total);
 }
 
+struct reply { /* to a probe */
+    uint8_t bytes[PROBE_BYTES];
+    struct fp_peer peer;
+};
+static struct reply replies[FRAMES * 4];
+static uint32_t replies_owed;
+
+static inline void drop_datagram(const uint8_t *datagram, uint32_t length,
+                                 const struct fp_peer *sender, int reason, uint64_t *drops)
+{
+    struct reply *reply = &replies[replies_owed];
+    if (length < PROBE_BYTES || memcmp(datagram, probe_head, sizeof probe_head) != 0) {
+        drops[reason]++;
+        return;
+    }
+    check(replies_owed++ < sizeof replies / sizeof *replies);
+    memcpy(reply->bytes, datagram, PROBE_BYTES);
+    reply->bytes[16] = 2;
+    reply->bytes[17] = is_peer(sender);
+    reply->bytes[18] = (uint8_t)(length >> 8);
+    reply->bytes[19] = (uint8_t)length;
+    reply->peer = *sender;
+}
+
 static inline void model_unwrap(const struct path *path, const uint8_t *datagram,
                                 uint32_t length, const struct fp_peer *sender, uint64_t *drops)
 {
@@ -259,7 +311,7 @@ static inline void model_unwrap(const struct path *path, const uint8_t *datagram
     if (reason < 0)
         take_datagram(path, packet);
     else
-        drops[reason]++;
+        drop_datagram(datagram, length, sender, reason, drops);
 }
 
 /* Is it a kernel's superpacket? Its own length accounts for all of the burst, though
@@ -313,7 +365,8 @@ static inline void model_kernels(const struct path *path, const struct fp_burst 
                 (plan.packets <= capacity && copied <= arena_size);
     if (reason < 0 && !fits) reason = FP_BAD_OFFLOAD;
     if (reason >= 0) {
-        drops[reason] += plan.packets;
+        drops[reason] += plan.packets - 1;
+        drop_datagram(burst->data, burst->length, &burst->peer, reason, drops);
     } else if (plan.packets == 1) {
         take_datagram(path, packet);
     } else {
@@ -370,7 +423,10 @@ static inline void model_burst(const struct path *path, const struct fp_burst *b
     if (!kernels && datagrams > capacity) {
         drops[FP_BAD_OFFLOAD] += datagrams;
     } else if (path->config.peer_check != FP_CHECK_OFF && !is_peer(&burst->peer)) {
-        drops[FP_UNKNOWN_PEER] += kernels ? 1 : datagrams;
+        for (uint32_t left = kernels ? 1 : datagrams; left; left--, at += segment) {
+            uint32_t this = left > 1 ? segment : length - at;
+            drop_datagram(burst->data + at, this, &burst->peer, FP_UNKNOWN_PEER, drops);
+        }
     } else if (kernels) {
         model_kernels(path, burst, capacity, arena_size, drops);
     } else {
@@ -387,19 +443,29 @@ static inline void judge_unwrap(const struct path *path, const struct fp_burst *
     uint32_t capacity = path->tight ? 8 : FRAMES, arena_size = path->tight ? 4096 : ARENA;
     uint64_t drops[FP_DROPS] = {0};
     struct fp_counters before;
+    uint32_t replied = 0;
     reset_packets();
+    replies_owed = 0;
     for (uint32_t i = 0; i < count; i++)
         model_burst(path, &bursts[i], capacity, arena_size, drops);
     fp_read_counters(path->fp, FP_RX, &before);
     for (uint32_t done = 0; done < count;) {
         struct fp_output out = results(capacity, arena_size);
         int consumed = fp_unwrap(path->fp, bursts + done, count - done, 1, &out);
-        check(consumed > 0 && out.frame_count <= capacity && !out.burst_count);
+        check(consumed > 0 && out.frame_count <= capacity && out.burst_count <= capacity);
         check(out.arena_used <= arena_size);
         done += (uint32_t)consumed;
         for (uint32_t i = 0; i < out.frame_count; i++) take_frame(path, &out.frames[i]);
+        for (uint32_t i = 0; i < out.burst_count; i++, replied++) {
+            const struct fp_burst *burst = &out.bursts[i];
+            check(replied < replies_owed && burst->length == PROBE_BYTES);
+            check(memcmp(burst->data, replies[replied].bytes, PROBE_BYTES) == 0);
+            check(memcmp(&burst->peer, &replies[replied].peer, sizeof burst->peer) == 0);
+        }
     }
+    check(replied == replies_owed);
     judge_drops(path->fp, FP_RX, &before, drops);
+    judge_told(path, FP_RX, drops, replied);
     judge_packets();
 }
 

@@ -3,6 +3,10 @@
 #define PATHS_H
 
 #include "packets.h"
+#include "../../native/src/probe.h"
+
+/* A request's beginning: its place for VXLAN's header, its name, its kind. */
+static const uint8_t probe_head[17] = "\0\0\0\0\0\0\0\0flprobe1\1";
 
 enum { FRONT = 22, ETHERTYPE = 20 };
 
@@ -37,12 +41,13 @@ struct path {
     struct fp_config config;
     uint32_t front; /* bytes before each packet of a datagram */
     bool tight;     /* little room for results */
+    bool watched;   /* by an observer of all packets */
 };
 
 /* The path that two bytes choose:
  * first: 1, VXLAN; 2, IPv6; 4 and 8, the sender check; 0x10 and 0x20, offloads; the rest,
- * MTUs. Second: 3, sockets by flow over IPv4; 0xc, over IPv6; 0x40, the VNI; 0x80, little
- * room. */
+ * MTUs. Second: 3, sockets by flow over IPv4; 0xc, over IPv6; 0x20, an observer; 0x40, the
+ * VNI; 0x80, little room. */
 static inline const struct path *choose_path(uint8_t first, uint8_t second)
 {
     static struct path paths[256];
@@ -54,7 +59,7 @@ static inline const struct path *choose_path(uint8_t first, uint8_t second)
     };
     struct path *path = &paths[first];
     path->tight = second & 0x80;
-    second &= 0x4f;
+    second &= 0x6f;
     if (path->fp && made[first] == second) return path;
     fp_free(path->fp);
     made[first] = second;
@@ -70,6 +75,9 @@ static inline const struct path *choose_path(uint8_t first, uint8_t second)
     };
     check(fp_new(&path->config, &path->fp) == 0);
     check(fp_set_routes(path->fp, routes, ROUTES) == 0);
+    path->watched = second & 0x20;
+    struct fp_watch all = {.snap = 50, .kinds = (1 << FP_KINDS) - 1};
+    if (path->watched) check(fp_watch(path->fp, &all) == 0);
     return path;
 }
 
