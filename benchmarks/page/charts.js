@@ -5,7 +5,7 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const root = document.documentElement;
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
-let rung = null;
+let rung = root.dataset.rung;
 
 // The current value of one of page.css's colours.
 function colour(name) {
@@ -41,14 +41,18 @@ function axes({ xaxis, yaxis, barmode }) {
   };
 }
 
-function draw({ id, rungs, figure }) {
+// What marks the rung that is looked at.
+function mark(rungs) {
   const at = rungs.indexOf(rung);
-  const highlight = at < 0 ? [] : [{
+  return at < 0 ? [] : [{
     type: "rect", xref: "paper", x0: 0, x1: 1, y0: at - 0.5, y1: at + 0.5,
     fillcolor: colour("--wash"), line: { width: 0 }, layer: "below",
   }];
+}
+
+function draw({ id, rungs, figure }) {
   const layout = {
-    ...coloured(figure.layout), ...axes(figure.layout), shapes: highlight,
+    ...coloured(figure.layout), ...axes(figure.layout), shapes: mark(rungs),
     height: 90 + rungs.length * (figure.layout.scattermode && figure.layout.showlegend ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
     font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
@@ -66,8 +70,9 @@ const drawAll = () => charts.forEach(draw);
 
 document.addEventListener("rung", ({ detail }) => {
   rung = detail;
-  drawAll();
+  for (const { id, rungs } of charts) Plotly.relayout(id, { shapes: mark(rungs) });
 });
 document.addEventListener("theme", drawAll);
 for (const input of document.querySelectorAll('input[name="scale"], input[name="bars"]'))
   input.addEventListener("change", drawAll);
+drawAll();

@@ -1,5 +1,6 @@
 // The page's own controls: which rung is looked at, the theme, copying, printing.
-// Others listen to the events "rung" and "theme" of the document.
+// journey.js and charts.js listen to the events "rung", "theme" and "place" of the
+// document.
 
 const root = document.documentElement;
 const tell = (name, detail) => document.dispatchEvent(new CustomEvent(name, { detail }));
@@ -65,9 +66,6 @@ addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
 
-// Once all scripts have run.
-addEventListener("DOMContentLoaded", () => {
-  const chosen = rungs.find((input) => input.checked);
-  if (chosen) chooseRung(chosen.value);
-  showTheme();
-});
+const chosen = rungs.find((input) => input.checked);
+if (chosen) chooseRung(chosen.value);
+showTheme();
