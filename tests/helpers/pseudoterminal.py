@@ -33,6 +33,7 @@ class Terminal:
             stdout=self._its,
             stderr=self._its,
             start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "TERM": "xterm-256color"},
         )
 
@@ -79,12 +80,21 @@ class Terminal:
             self.raw += os.read(self._ours, 65536)
             seconds = 0
 
+    def hang_up(self) -> None:
+        """As a connection that is lost does: whoever draws or reads fails from now on,
+        and the session's leader gets SIGHUP."""
+        self._ours, self._its = self._close()
+
+    def _close(self) -> tuple[int, int]:
+        for end in {self._ours, self._its} - {-1}:
+            os.close(end)
+        return -1, -1
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for end in {self._ours, self._its} - {-1}:
-            os.close(end)
+        self._close()
 
 
 @contextmanager

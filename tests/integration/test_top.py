@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from flannelette.dataplane.underlay import BUFFER_BYTES
 from tests.helpers.lab import Lab, lab
-from tests.helpers.ns import needs_namespaces
+from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.pseudoterminal import terminal
 
 pytestmark = needs_namespaces
@@ -61,6 +62,31 @@ def test_it_outlives_the_daemon(two: Lab) -> None:
         screen.draws("ready, up")
         screen.press("q")
         assert screen.ends() == 0
+
+
+def test_a_terminal_that_is_gone_ends_it(two: Lab) -> None:
+    """Such as that of a lost connection: nobody could press q any more."""
+    with terminal(top(two)) as screen:
+        screen.draws("ready, up")
+        screen.hang_up()
+        until(lambda: screen.process.poll() is not None)
+
+
+def test_what_it_shows_beside_the_counters_is_in_the_status(two: Lab) -> None:
+    status = two.status(1)
+    (socket,) = status["sockets"]
+    assert (socket["queue"], socket["version"], socket["rx_drops"]) == (0, 4, 0)
+    assert 0 <= socket["rx_bytes"] < socket["rx_room"] <= 2 * BUFFER_BYTES
+    assert status["tun_drops"] == 0
+    daemon = two.cluster.daemons[1].process
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        with two.socket_in(two.pods[1].ns) as sender:
+            for _ in range(2000):
+                sender.sendto(b"unread", (two.address(2), 9))
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+    assert two.status(1)["tun_drops"] >= 1000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
