@@ -27,12 +27,12 @@ from flannelette.dataplane.asking import Answer, Outcome
 USAGE = """\
 Usage: flannelette doctor [--json] [flags of run]
 
-Says what is wrong with this node and its peers, why, and which command cures it.
+Says what is wrong with this node and its peers, why, and what command cures it.
 It changes nothing. Exit code 0: nothing is wrong; 1: something is.
 
-With a daemon running, that one's own settings count, and the flags only say where
-it is: --operator-socket=PATH or --subnet-file=FILE. Without one, give it the flags
-that the daemon is started with (flannelette run --help lists them).
+With a daemon running, that one's own settings count, and the flags only say
+where it is: --operator-socket=PATH or --subnet-file=FILE. Without one, give the
+flags that the daemon is started with (flannelette run --help lists them).
 
   --json
       print all that was found as JSON"""
@@ -185,7 +185,7 @@ def _node(facts: Facts) -> Iterator[str]:
         yield f"{facts.device} MTU {facts.mtus[0]}"
     if status and status["lease"]:
         yield status["lease"]["subnet"]
-    yield f"{len(facts.peers)} peers"
+    yield "1 peer" if len(facts.peers) == 1 else f"{len(facts.peers)} peers"
 
 
 def _told(it: PeerFacts) -> Iterator[str]:

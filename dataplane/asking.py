@@ -27,7 +27,7 @@ from flannelette.encap import ip, probe
 
 Address = IPv4Address | IPv6Address
 
-TRIES = 3
+TRIES = 2
 PATIENCE = 0.5
 """Seconds that each try waits for its last answer."""
 _BATCH = 128
