@@ -21,6 +21,9 @@ TIMER_ROUNDS = 3
 """With and without."""
 MOST_SECONDS = 165.0
 """For all: a round that would not fit is left out."""
+FIRST_RATES = {"python": 15e3}
+FIRST_RATE = 120e3
+"""Packets a second, about what daemons carry: where a search for the rate begins."""
 MEASURES = ("tcp1", "rtt", "udp64")
 """Those of the bench that the lab takes, in this order."""
 
@@ -40,7 +43,7 @@ class Depth:
 
 
 FULL = Depth(3, 8, 0.12, 0.5, True)
-QUICK = Depth(1, 6, 0.1, 0.25, False)
+QUICK = Depth(1, 5, 0.1, 0.25, False)
 
 
 @dataclass(frozen=True, slots=True)

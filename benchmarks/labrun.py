@@ -28,6 +28,8 @@ from flannelette.benchmarks.labcloser import NOWHERE, Closer
 from flannelette.benchmarks.labdocument import FORMAT, Document, Rung
 from flannelette.benchmarks.labplan import (
     EVERY,
+    FIRST_RATE,
+    FIRST_RATES,
     RUN_SECONDS,
     TCP_SECONDS,
     TIMERS,
@@ -128,6 +130,9 @@ def run(wish: Wish, screen: Screen) -> Document:
         interrupts.directory() as directory,
     ):
         tools = Tools(load, TCP_SECONDS, perf=None)
+        for name in wish.rungs:
+            first = FIRST_RATES.get(name, FIRST_RATE)
+            tools.rates[wish.wire, name, measures.SMALL] = first
         _rounds(wish, Series(plan, tools, results, progress), results, directory)
         if wish.depth.closer:
             Closer(wish, findings, results, directory, progress).look()
