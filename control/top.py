@@ -15,9 +15,9 @@ _EPILOG = (
     "bit/s and bytes are of IP packets, without outer headers. /burst: packets in one "
     "message through a socket (UDP GSO and GRO); /frame: packets in one frame through "
     "the TUN (its offloads); /call: packets moved by one system call. sockets: how "
-    "full the receiving ones are, by queue and IP version. drops: packets by reason; "
-    "'socket full' and 'TUN full' are the kernel's, which had no room because we read "
-    "too slowly. idle: since something came from the peer."
+    "full the receiving ones are, by queue and IP version. drops: packets by reason, "
+    "a second and in all; 'socket full' and 'TUN full' are the kernel's, which had no "
+    "room because we read too slowly. idle: since something came from the peer."
 )
 
 

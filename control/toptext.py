@@ -73,6 +73,11 @@ def ago(seconds: float | None) -> str:
     return "now" if seconds < 1 else " ".join(duration(seconds).split()[:2])
 
 
+def _joined(number: str) -> str:
+    """With room for a unit: `9.41 G` for GB, `812 ` for B."""
+    return number if " " in number else f"{number} "
+
+
 def _mean(value: float | None) -> str:
     return _UNKNOWN if value is None else f"{value:.1f}"
 
@@ -274,8 +279,8 @@ def _directions(
             (bars,) = chart([sample[index] for sample in samples], side, 1, top)
             text.append("  ").append(bars, colour)
         else:
-            text.append(f"   {si(direction.packets)} packets, ", DIM)
-            text.append(f"{si(direction.bytes)} bytes in all", DIM)
+            packets, size = si(direction.packets), si(direction.bytes)
+            text.append(f"   {packets} packets, {_joined(size)}B", DIM)
         yield text
 
 
@@ -317,23 +322,26 @@ def _charts(samples: Samples, width: int) -> Iterator[Text]:
 
 def _queues(queues: Sequence[Queue], width: int, rows: int) -> list[Text]:
     """The fullest, if not all have room."""
-    items = [_queue(queue) for queue in queues]
     per_row = max(1, (width - _LABEL) // _QUEUE_WIDTH)
-    if len(items) > rows * per_row:
-        fullest = sorted(queues, key=lambda queue: -queue.fill)
-        items = [_queue(queue) for queue in fullest[: rows * per_row]]
-    if not items:
-        return []
-    return _in_rows("sockets", items, per_row)
+    shown = list(queues)
+    if len(shown) > rows * per_row:
+        fullest = sorted(shown, key=lambda queue: -queue.fill)
+        shown = fullest[: rows * per_row]
+    widest = max((len(_name(queue)) for queue in shown), default=0)
+    return _in_rows("sockets", [_queue(one, widest) for one in shown], per_row)
 
 
 _QUEUE_WIDTH = 24
 
 
-def _queue(queue: Queue) -> list[Part]:
+def _name(queue: Queue) -> str:
+    return f"{queue.number}/v{queue.version}"
+
+
+def _queue(queue: Queue, name: int) -> list[Part]:
     colour = GOOD if queue.fill < 0.5 else WARN if queue.fill < 0.9 else BAD
     return [
-        (f"{f'{queue.number}/v{queue.version}':<7}", ""),
+        (f"{_name(queue):<{name}} ", ""),
         ("▕", DIM),
         (gauge(queue.fill, 8), colour),
         ("▏", DIM),
@@ -358,11 +366,11 @@ _LOSS_WIDTH = 35
 
 def _loss(loss: Loss) -> list[Part]:
     style = WARN if loss.rate else DIM
-    rate = f"{si(loss.rate)}/s" if loss.rate else f"{si(loss.total)} in all"
+    counts = f"{si(loss.rate)}/s, {si(loss.total)}"
     return [
         (f"{loss.direction} ", DIM),
-        (f"{printable(loss.reason):<15.15}", style),
-        (f"{rate:>15}  ", style),
+        (f"{printable(loss.reason):<13.13}", style),
+        (f"{counts:>17}  ", style),
     ]
 
 

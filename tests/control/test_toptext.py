@@ -112,7 +112,7 @@ def test_a_busy_node_at_80_by_24() -> None:
         "  ▄▄▄▄▄▄▄▄▄▄",
         " rx        22.4 G    2.00 M   25.0   30.0   20.0    3.33 k        0"
         "  ██████████",
-        " sockets 0/v4   ▕█       ▏ 12%   ",
+        " sockets 0/v4 ▕█       ▏ 12%   ",
         " drops   none",
     ]
 
@@ -120,22 +120,24 @@ def test_a_busy_node_at_80_by_24() -> None:
 def test_a_tall_terminal_has_charts_and_totals() -> None:
     said = lines_of(shown(), 120, 40)
     assert " path    native, thread, 1 queue, offloads: vnet" in said[2]
-    assert said[5].endswith("   1.00 M packets, 1.40 G bytes in all")
+    assert said[5].endswith("   1.00 M packets, 1.40 GB")
     assert said[8].count("█") == 58  # rx is twice tx, to the same scale
     assert said[12].count("█") == 2 * 58
     assert said[13].startswith(" tx bit/s, top is 2.00 G  ")
 
 
-def test_drops_that_happen_go_before_those_that_did() -> None:
+def test_drops_are_told_a_second_and_in_all() -> None:
     counters = {"tx": direction(0, no_route=12), "rx": direction(0, bad_vni=40_000)}
     view = shown(2.0, counters=counters, tun_drops=3)
     assert lines_of(view)[-2:] == [
-        " drops   rx bad_vni               20.0 k/s"
-        "  tx no_route                   6/s  ",
-        "         tx TUN full                 1.5/s  ",
+        " drops   rx bad_vni       20.0 k/s, 40.0 k"
+        "  tx no_route               6/s, 12  ",
+        "         tx TUN full              1.5/s, 3  ",
     ]
     still = topmodel.view(view.status, view.status, 1.0)
-    assert "rx bad_vni          40.0 k in all" in lines_of(still)[-2]
+    assert "rx bad_vni            0/s, 40.0 k" in lines_of(still)[-2]
+    first = topmodel.view(None, view.status, None)
+    assert "rx bad_vni            -/s, 40.0 k" in lines_of(first)[-2]
 
 
 def test_what_finds_no_room_is_counted() -> None:
