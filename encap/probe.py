@@ -67,15 +67,3 @@ def parse(datagram: bytes) -> Probe:
     if kind == Kind.REPLY and len(datagram) != BYTES:
         raise NoProbe
     return Probe(Kind(kind), bool(flags & _KNOWN), length, nonce)
-
-
-def answer(datagram: bytes, known: bool) -> bytes | None:
-    """The reply to a datagram that came from a known peer's address, or did not; None:
-    it is no request. Its twin is probe_answer() in native/src/probe.c."""
-    try:
-        probe = parse(datagram)
-    except NoProbe:
-        return None
-    if probe.kind != Kind.REQUEST:
-        return None
-    return reply(probe.nonce, len(datagram), known)

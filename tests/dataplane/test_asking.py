@@ -15,8 +15,8 @@ from hypothesis import given, strategies as st
 
 from flannelette.dataplane import asking
 from flannelette.dataplane.asking import Answer, Question
-from flannelette.encap import probe
 from tests.helpers.ns import needs_namespaces
+from tests.helpers.probes import answer
 
 HERE, HERE6 = IPv4Address("127.0.0.1"), IPv6Address("::1")
 HOSTS = [HERE, HERE6]
@@ -53,14 +53,14 @@ def answering(host: asking.Address, reply: Reply) -> Iterator[int]:
 
 
 def known(datagram: bytes) -> bytes | None:
-    return probe.answer(datagram, True)
+    return answer(datagram, True)
 
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_answers_silence_and_refusals_are_told_apart(host: asking.Address) -> None:
     with (
         answering(host, known) as friend,
-        answering(host, lambda d: probe.answer(d, False)) as stranger,
+        answering(host, lambda d: answer(d, False)) as stranger,
         answering(host, lambda _: None) as silent,
     ):
         with answering(host, known) as gone:

@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from flannelette.encap import probe, vxlan
 from flannelette.encap.drop import Drop, Dropped
 from flannelette.encap.ip import parse as parse_ip
+from tests.helpers.probes import answer
 from tests.helpers.vxlans import OWN_MAC, VNI
 
 nonces = st.binary(min_size=probe.NONCE, max_size=probe.NONCE)
@@ -22,8 +23,8 @@ def test_the_form_on_the_wire() -> None:
     asked = probe.request(NONCE, 30)
     assert asked == head + b"\x01\0\0\0" + NONCE + b"\0\0"
     assert probe.request(NONCE) == asked[:28]
-    assert probe.answer(asked, True) == head + b"\x02\x01\x00\x1e" + NONCE
-    assert probe.answer(asked, False) == head + b"\x02\x00\x00\x1e" + NONCE
+    assert answer(asked, True) == head + b"\x02\x01\x00\x1e" + NONCE
+    assert answer(asked, False) == head + b"\x02\x00\x00\x1e" + NONCE
 
 
 @given(nonces, lengths, st.booleans())
@@ -31,7 +32,7 @@ def test_a_reply_says_what_came(nonce: bytes, length: int, known: bool) -> None:
     asked = probe.request(nonce, length)
     assert len(asked) == length
     assert probe.parse(asked) == (probe.Kind.REQUEST, False, 0, nonce)
-    told = probe.answer(asked, known)
+    told = answer(asked, known)
     assert told is not None
     assert len(told) == probe.BYTES <= length  # nothing to gain by asking for others
     assert probe.parse(told) == (probe.Kind.REPLY, known, length, nonce)
@@ -39,9 +40,9 @@ def test_a_reply_says_what_came(nonce: bytes, length: int, known: bool) -> None:
 
 @given(requests, st.booleans())
 def test_a_reply_is_never_answered(asked: bytes, known: bool) -> None:
-    told = probe.answer(asked, known)
+    told = answer(asked, known)
     assert told is not None
-    assert probe.answer(told, known) is None
+    assert answer(told, known) is None
     with pytest.raises(probe.NoProbe):
         probe.parse(told + b"\0")
 
@@ -59,7 +60,7 @@ cut = requests.map(lambda asked: asked[: probe.BYTES - 1])
 
 @given(st.one_of(st.binary(max_size=64), cut, spoilt()), st.booleans())
 def test_other_bytes_are_no_probe(data: bytes, known: bool) -> None:
-    assert probe.answer(data, known) is None
+    assert answer(data, known) is None
 
 
 @given(requests)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from flannelette.encap import probe
+from tests.helpers.probes import answer as reply_of
 
 SRC = Path(__file__).parents[2] / "native" / "src"
 
@@ -58,7 +59,7 @@ def changed(draw: st.DrawFn) -> bytes:
 
 @given(st.one_of(st.binary(max_size=64), probes, changed()), st.booleans())
 def test_twins_answer_alike(lib: Any, datagram: bytes, known: bool) -> None:
-    assert answer(lib, datagram, known) == probe.answer(datagram, known)
+    assert answer(lib, datagram, known) == reply_of(datagram, known)
 
 
 @given(st.builds(probe.request, nonces, lengths), st.booleans())
