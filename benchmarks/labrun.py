@@ -216,6 +216,11 @@ def _notes(wish: Wish) -> Iterator[str]:
         f"both hosts, their applications and their daemons share {machine.CORES}"
         " processors: between real hosts, each with its own, rates are higher"
     )
+    yield (
+        "on this rig a send or a write often takes a packet all the way up to the other"
+        " end's socket before it returns, so that its time holds the receiver's stack"
+        " as well"
+    )
     yield "bytes that the kernel copies within itself are not counted"
     if any(kind.name == "python" for kind in wish.kinds):
         yield "python: PurePath has no timers, so its time is not divided into stages"
