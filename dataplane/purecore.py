@@ -1,4 +1,5 @@
-"""What happens to a packet, without system calls. The C twin is native/src/path.c.
+"""What happens to a packet, without system calls. The C twins are
+native/src/wrap.c and unwrap.c.
 
 tx: check its header; find the peer, or answer "no route"; udp: is there a hop to take?;
     is it too long? then answer that; udp: take the hop; wrap it.

@@ -1,8 +1,8 @@
 /* The pumps: with pump_tun.c and pump_wire.c the only files that make system calls.
  *
  * tx: 1 read frames end to end until the TUN is empty or a batch is full
- *     2 wrap them (path.c)   3 sendmmsg the bursts   4 write ICMP errors back
- * rx: 1 recvmmsg a batch of bursts   2 unwrap them (path.c)   3 write the frames
+ *     2 wrap them (wrap.c)   3 sendmmsg the bursts   4 write ICMP errors back
+ * rx: 1 recvmmsg a batch of bursts   2 unwrap them (unwrap.c)   3 write the frames
  *
  * Errors of one packet cost that packet, and are counted; only a dead descriptor ends a
  * pump. A full socket or TUN is waited for, but briefly, and once in a pump call: control
