@@ -239,3 +239,5 @@ async def test_it_quits_though_the_daemon_hangs(key: str) -> None:
     async with screen() as it:
         await it.pilot.press(key)
         assert it.app.return_code == 0
+        askers = [thread for thread in threading.enumerate() if thread.name == "asker"]
+        assert [thread.daemon for thread in askers] == [True], "it waits for none"
