@@ -119,13 +119,14 @@ def _dots(
 ) -> list[Json]:
     """The rounds faintly, and the median with a line over their range."""
     colour, symbol = look
+    several = [figure for figure in figures if len(figure.values) > 1]
     medians = [figure.median for figure in figures]
     return [
         {
             "type": "scatter",
             "mode": "markers",
-            "x": [value for figure in figures for value in figure.values],
-            "y": [label(f.place.contender) for f in figures for _ in f.values],
+            "x": [value for figure in several for value in figure.values],
+            "y": [label(f.place.contender) for f in several for _ in f.values],
             "marker": {"color": colour, "size": 5, "opacity": 0.45},
             "orientation": "h",
             "offsetgroup": name,

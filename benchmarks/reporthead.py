@@ -93,7 +93,7 @@ def _lesson(document: Document, ladder: Results, low: Rung, high: Rung) -> str |
     copies, tcp, calls = map(found.get, ("copies", "tcp1", "syscalls"))
     if not (copies and tcp and calls) or abs(copies.factor - 1) > ABOUT:
         return None
-    if not (tcp.clear and calls.clear and tcp.better and calls.better):
+    if {tcp.verdict, calls.verdict} != {"better"}:
         return None
     return (
         "About as many bytes are copied as before; what has fallen is how often the"

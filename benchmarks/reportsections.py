@@ -115,6 +115,11 @@ def ladder(document: Document, found: Results, panels: Sequence[Json]) -> Html:
         if panels
         else tag("p", "Nothing was measured.", class_="gap"),
         tag("h3", "Step by step"),
+        tag(
+            "p",
+            "In colour: what is better or worse in every round of one rung than in any"
+            " of the other.",
+        ),
         tag("ol", *_steps(document, found), class_="steps"),
     )
 
@@ -131,7 +136,7 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
             tag("p", rung.gain),
             tag(
                 "ul",
-                tag("li", f"compared with {before.name}:", class_="same"),
+                tag("li", _against(before, differences), class_="same"),
                 *_changes(differences),
                 class_="changes",
             )
@@ -142,14 +147,19 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
         before = rung
 
 
+def _against(before: Rung, differences: Sequence[Change]) -> str:
+    one = any(change.verdict == "open" for change in differences)
+    return f"compared with {before.name}{', in one round' if one else ''}:"
+
+
 def _changes(differences: Sequence[Change]) -> Iterable[Html]:
     for change in differences:
-        if change.clear:
-            kind = "better" if change.better else "worse"
-            yield tag("li", change.title, tag("b", _times(change.factor)), class_=kind)
-    unclear = ", ".join(change.title for change in differences if not change.clear)
+        if change.verdict != "none":
+            times = tag("b", _times(change.factor))
+            yield tag("li", times, change.title, class_=change.verdict)
+    unclear = [change.title for change in differences if change.verdict == "none"]
     if unclear:
-        yield tag("li", f"within the spread of the rounds: {unclear}", class_="same")
+        yield tag("li", "no clear change: ", ", ".join(unclear), class_="same")
 
 
 def _times(factor: float) -> str:

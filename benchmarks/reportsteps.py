@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from flannelette.benchmarks.labdocument import Rung
 from flannelette.benchmarks.results import Figure, Results, ratio
@@ -20,6 +21,11 @@ LOOKED_AT = {
 """Metric → what to call it, and whether more of it is better."""
 
 
+Verdict = Literal["better", "worse", "open", "none"]
+"""open: one round cannot tell; none: within the spread of the rounds, or next to 1."""
+_NEXT = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Of one metric, from one rung to another."""
@@ -28,9 +34,7 @@ class Change:
     title: str
     factor: float
     """Of the medians."""
-    clear: bool
-    """All rounds of one lie above all rounds of the other."""
-    better: bool
+    verdict: Verdict
 
 
 def changes(ladder: Results, wire: str, before: Rung, after: Rung) -> list[Change]:
@@ -41,8 +45,8 @@ def changes(ladder: Results, wire: str, before: Rung, after: Rung) -> list[Chang
         new = ladder.figure(wire, after.name, metric)
         factor = ratio(new, old) if old and new else None
         if old and new and factor is not None:
-            better = (factor > 1) == more
-            found.append(Change(metric, title, factor, _apart(old, new), better))
+            verdict = _verdict(old, new, factor, more)
+            found.append(Change(metric, title, factor, verdict))
     return found
 
 
@@ -52,6 +56,13 @@ def bottom_and_top(rungs: Sequence[Rung]) -> tuple[Rung, Rung] | None:
     return (ours[0], ours[-1]) if len(ours) > 1 else None
 
 
-def _apart(one: Figure, other: Figure) -> bool:
-    low, high = sorted((one, other), key=lambda figure: figure.median)
-    return max(low.values) < min(high.values)
+def _verdict(old: Figure, new: Figure, factor: float, more: bool) -> Verdict:
+    """There is a change where all rounds of one lie above all rounds of the other."""
+    if abs(factor - 1) < _NEXT:
+        return "none"
+    if min(len(old.values), len(new.values)) == 1:
+        return "open"
+    low, high = sorted((old, new), key=lambda figure: figure.median)
+    if max(low.values) >= min(high.values):
+        return "none"
+    return "better" if (factor > 1) == more else "worse"

@@ -25,7 +25,17 @@ const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)
 
 const share = () => chosen("bars") === "share";
 
-function axes({ xaxis, yaxis, barmode }) {
+// Where a logarithmic axis is labelled: 1, 2, 5, 10, or the powers of ten alone.
+function ticks(data) {
+  const values = data.flatMap(({ x }) => x).filter((x) => x > 0);
+  const decades = Math.log10(Math.max(...values) / Math.min(...values));
+  const found = [];
+  for (let power = -6; power < 9; power++)
+    for (const digit of decades < 2.2 ? [1, 2, 5] : [1]) found.push(Number(`${digit}e${power}`));
+  return found;
+}
+
+function axes({ layout: { xaxis, yaxis, barmode }, data }) {
   const line = colour("--line"), soft = colour("--soft");
   const scale = chosen("scale");
   const type = barmode || scale === "auto" ? xaxis.type : scale; // stacks begin at zero
@@ -34,7 +44,7 @@ function axes({ xaxis, yaxis, barmode }) {
     xaxis: {
       ...xaxis, range: share() ? undefined : xaxis.range, type, gridcolor: line, zerolinecolor: line, fixedrange: true,
       rangemode: "tozero", nticks: 7, tickfont: { color: soft },
-      dtick: logarithmic ? 1 : undefined, exponentformat: "none",
+      tickvals: logarithmic ? ticks(data) : undefined, exponentformat: "none",
       minor: logarithmic ? { showgrid: true, gridcolor: line, dtick: "D1", griddash: "dot" } : {},
     },
     yaxis: { ...yaxis, gridcolor: line, fixedrange: true, automargin: true, ticklabelstandoff: 6 },
@@ -52,7 +62,7 @@ function mark(rungs) {
 
 function draw({ id, rungs, figure }) {
   const layout = {
-    ...coloured(figure.layout), ...axes(figure.layout), shapes: mark(rungs),
+    ...coloured(figure.layout), ...axes(figure), shapes: mark(rungs),
     height: 90 + rungs.length * (figure.layout.scattermode && figure.layout.showlegend ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
     font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

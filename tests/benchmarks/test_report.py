@@ -409,14 +409,21 @@ def two_rungs(*values: tuple[float, ...]) -> tuple[Results, Rung, Rung]:
 def test_a_change_is_clear_when_the_rounds_lie_apart() -> None:
     found, before, after = two_rungs((1.0, 1.1, 1.2), (2.2, 2.4, 1.3))
     (change,) = changes(found, WIRE, before, after)
-    assert (change.clear, change.better) == (True, True)
+    assert change.verdict == "better"
     assert change.factor == pytest.approx(2.0)
     found, before, after = two_rungs((1.0, 1.1, 1.2), (2.2, 2.4, 1.2))
     (change,) = changes(found, WIRE, before, after)
-    assert not change.clear
-    found, before, after = two_rungs((2.0,), (1.0,))
+    assert change.verdict == "none"
+    found, before, after = two_rungs((2.0, 2.0), (1.0, 1.0))
     (change,) = changes(found, WIRE, before, after)
-    assert (change.clear, change.better) == (True, False)
+    assert change.verdict == "worse"
+
+
+def test_one_round_tells_nothing_for_sure() -> None:
+    for new, verdict in ((2.0, "open"), (1.004, "none")):
+        found, before, after = two_rungs((1.0,), (new,))
+        (change,) = changes(found, WIRE, before, after)
+        assert change.verdict == verdict
 
 
 @pytest.mark.usefixtures("short")
@@ -426,7 +433,7 @@ def test_what_the_rounds_cannot_tell_is_said_so() -> None:
         for value in (1.0, 1.5):
             found.add(Place(WIRE, name, "tcp1"), value)
     page = Page(report.render(with_ladder(found)))
-    assert "within the spread of the rounds: TCP, one flow" in page.text
+    assert "no clear change: TCP, one flow" in page.text
 
 
 def test_the_head_concludes_only_what_was_measured() -> None:
