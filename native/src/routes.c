@@ -206,13 +206,13 @@ int fp_find(struct fp *fp, const uint32_t *addresses, uint32_t count,
     return peers;
 }
 
-static void read_peer(const struct peers *peers, const struct slot6 *slot,
+static void read_peer(const struct peers *peers, const struct known *slot,
                       struct fp_peer_counters *counters)
 {
     struct sent *sent = sent_to(peers, slot->number);
     struct received *received = received_from(peers, slot->number);
     *counters = (struct fp_peer_counters){
-        .high = slot->high, .low = slot->low, .version = slot->peer.version,
+        .high = slot->high, .low = slot->low, .version = slot->version,
         .tx_packets = value_of(&sent->packets), .tx_bytes = value_of(&sent->bytes),
         .rx_packets = value_of(&received->packets), .rx_bytes = value_of(&received->bytes),
         .last_seen = value_of(&received->last_seen),
@@ -223,13 +223,10 @@ int fp_read_peers(struct fp *fp, struct fp_peer_counters *counters, uint32_t roo
 {
     const struct routes *routes = atomic_load(&fp->routes);
     uint32_t found = 0;
-    for (int family = 0; routes && family < FAMILIES; family++) {
-        const struct level6 *level = &routes->peers[family];
-        for (uint32_t i = 0; i < slots_of(level); i++) {
-            if (!level->slots[i].peer.port) continue;
-            if (found < room) read_peer(&fp->peers, &level->slots[i], &counters[found]);
-            found++;
-        }
+    for (uint32_t i = 0; routes && i < peer_slots(routes); i++) {
+        if (!routes->peers[i].version) continue;
+        if (found < room) read_peer(&fp->peers, &routes->peers[i], &counters[found]);
+        found++;
     }
     return (int)found;
 }

@@ -5,7 +5,8 @@
  * hash table with open addressing and the peer inside the slot; whichever is smaller.
  * A cluster's subnets share one length, so a lookup is one step, one or two cache lines;
  * the worst case is one step for each length in use. IPv6 has hash tables only, and so
- * have the peers' own addresses, which the sender check asks for. */
+ * have the peers' own addresses, by which their numbers are found (peers.c): for the
+ * sender check, and to count. */
 #include "table.h"
 
 #include <errno.h>
@@ -94,17 +95,23 @@ bool routes_find(const struct routes *routes, uint8_t version, uint64_t high,
                         : find4(routes, (uint32_t)low, found);
 }
 
-/* The peer's slot, or an empty one, or NULL. */
-static struct slot6 *peer_slot(const struct routes *routes, const struct fp_peer *peer)
+/* The slot that holds the peer, or the empty one where it would be. */
+static struct known *peer_slot(const struct routes *routes, const struct fp_peer *peer)
 {
-    const struct level6 *level = &routes->peers[family_of(peer->version)];
-    return level->slots ? level6_slot(level, peer->high, peer->low) : NULL;
+    uint32_t last = ~0u >> routes->peers_shift;
+    uint32_t at = hash6(peer->high, peer->low, routes->peers_shift);
+    for (;; at = (at + 1) & last) {
+        struct known *slot = &routes->peers[at];
+        bool same = slot->low == peer->low && slot->high == peer->high &&
+                    slot->version == peer->version;
+        if (same || !slot->version) return slot;
+    }
 }
 
 uint32_t routes_number(const struct routes *routes, const struct fp_peer *peer)
 {
-    const struct slot6 *slot = routes ? peer_slot(routes, peer) : NULL;
-    return slot && slot->peer.port ? slot->number : NO_PEER;
+    const struct known *slot = routes ? peer_slot(routes, peer) : NULL;
+    return slot && slot->version ? slot->number : NO_PEER;
 }
 
 /* ---- building -------------------------------------------------------------------- */
@@ -198,14 +205,14 @@ static int build_level6(struct routes *routes, const struct fp_route *list, uint
 static int add_peer(struct routes *routes, const struct fp_peer *peer,
                     const struct routes *old, struct peers *peers)
 {
-    struct slot6 *slot = peer_slot(routes, peer);
-    if (slot->peer.port) return 0;
+    struct known *slot = peer_slot(routes, peer);
+    if (slot->version) return 0;
     uint32_t number = routes_number(old, peer);
     if (number != NO_PEER)
         peers_hold(peers, number);
     else if (peers_take(peers, &number))
         return -ENOMEM;
-    *slot = (struct slot6){peer->high, peer->low, *peer, number};
+    *slot = (struct known){peer->high, peer->low, peer->version, number};
     return 0;
 }
 
@@ -213,22 +220,13 @@ static int add_peer(struct routes *routes, const struct fp_peer *peer,
 static int build_peers(struct routes *routes, const struct list lists[FAMILIES],
                        const struct routes *old, struct peers *peers)
 {
-    uint32_t counts[FAMILIES] = {lists[V4].count};
-    for (uint32_t i = 0; i < lists[V6].count; i++)
-        counts[family_of(lists[V6].routes[i].peer.version)]++;
-    int error = new_level6(&routes->peers[V4], 128, counts[V4]);
-    if (!error) error = new_level6(&routes->peers[V6], 128, counts[V6]);
+    routes->peers_shift = shift_for(lists[V4].count + lists[V6].count);
+    routes->peers = calloc((size_t)1 << (32 - routes->peers_shift), sizeof *routes->peers);
+    int error = routes->peers ? 0 : -ENOMEM;
     for (int family = 0; family < FAMILIES; family++)
         for (uint32_t i = 0; i < lists[family].count && !error; i++)
             error = add_peer(routes, &lists[family].routes[i].peer, old, peers);
     return error;
-}
-
-static void free_peers(struct level6 *level, struct peers *peers)
-{
-    for (uint32_t i = 0; i < slots_of(level); i++)
-        if (level->slots[i].peer.port) peers_drop(peers, level->slots[i].number);
-    free(level->slots);
 }
 
 void routes_free(struct routes *routes, struct peers *peers)
@@ -239,7 +237,9 @@ void routes_free(struct routes *routes, struct peers *peers)
         free(routes->levels[i].slots);
     }
     for (uint32_t i = 0; i < routes->count6; i++) free(routes->levels6[i].slots);
-    for (int i = 0; i < FAMILIES; i++) free_peers(&routes->peers[i], peers);
+    for (uint32_t i = 0; i < peer_slots(routes); i++)
+        if (routes->peers[i].version) peers_drop(peers, routes->peers[i].number);
+    free(routes->peers);
     free(routes);
 }
 

@@ -43,6 +43,12 @@ struct level6 {
     struct slot6 *slots;
 };
 
+struct known { /* a peer's address; small, for each burst that comes is looked up */
+    uint64_t high, low;
+    uint32_t version; /* 0: the slot is empty */
+    uint32_t number;
+};
+
 struct routes {
     struct routes *next; /* among the retired */
     uint64_t seen[FP_DIRECTIONS];
@@ -53,8 +59,8 @@ struct routes {
     struct level levels[33];
     uint32_t count6;
     struct level6 levels6[129];
-    /* The peers' addresses, each as a prefix of full length; no slots: there are none. */
-    struct level6 peers[FAMILIES];
+    struct known *peers; /* NULL: there are none */
+    uint32_t peers_shift; /* as in struct level */
 };
 
 /* The first `length` of `width` bits, at most 64. */
@@ -65,9 +71,10 @@ static inline uint64_t mask_of(uint32_t length, uint32_t width)
 
 static inline enum family family_of(uint32_t version) { return version == 6 ? V6 : V4; }
 
-static inline uint32_t slots_of(const struct level6 *level)
+/* The slots for peers, empty ones among them. */
+static inline uint32_t peer_slots(const struct routes *routes)
 {
-    return level->slots ? 1u << (32 - level->shift) : 0;
+    return routes->peers ? 1u << (32 - routes->peers_shift) : 0;
 }
 
 /* Peers that the table in sight (or NULL) knows keep their numbers. NULL if there is no
