@@ -167,6 +167,9 @@ def summary(
         lines += _queues(shown.queues, width, 3 if tall else 1)
         lines += _losses(shown.losses, width, 6 if tall else 2)
     lines += gap
+    if talk.trouble is not None:
+        for line in lines[1:]:
+            line.stylize(DIM)  # it was so, and may be no more
     # The title, the table's head and the help are shown too, and five peers, if three
     # lines remain.
     return lines[: max(0, min(3, height - 4), height - 9)]

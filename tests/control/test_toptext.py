@@ -169,6 +169,14 @@ def test_troubles_come_first() -> None:
     assert said[6].split()[:8] == ["tx", *"-------"]
 
 
+def test_what_is_old_is_dim() -> None:
+    lost = Talk(1.0, False, "no daemon answers")
+    error, *old = summary(shown(), [], lost, 80, 24)
+    assert "dim" not in {span.style for span in error.spans}
+    assert all(line.spans[-1].style == "dim" for line in old)
+    assert all(line.spans[-1].end == len(line.plain) for line in old)
+
+
 @pytest.mark.parametrize(
     ("view", "trouble", "said"),
     [
