@@ -123,7 +123,7 @@ RUNGS = (
         "superpackets pass the TUN uncut",
         "The TUN hands over what TCP has not cut yet, dozens of packets by one read, "
         "and takes merged ones back by one write. Nothing passes a border packet by "
-        "packet any more: what is left is to copy bytes and to sum them.",
+        "packet any more: what is left grows with the bytes, above all their copies.",
         batched=True,
         gso=True,
         tun=True,
