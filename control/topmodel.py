@@ -69,8 +69,6 @@ class Queue:
     """Of IP."""
     fill: float
     """Of its room, 0 to 1; the kernel may go a little beyond."""
-    room: int
-    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +219,7 @@ def _fastest_first(loss: Loss) -> tuple[float, int, str, str]:
 def _queue(socket: SocketDocument) -> Queue:
     room = socket["rx_room"]
     fill = socket["rx_bytes"] / room if room else 0.0
-    return Queue(socket["queue"], socket["version"], fill, room)
+    return Queue(socket["queue"], socket["version"], fill)
 
 
 def _peers(

@@ -14,8 +14,6 @@ from flannelette.control.status import printable
 from flannelette.control.topmodel import Column, Peer
 from flannelette.control.toptext import DIM, HEAD, KEY, RX, TX, Part, ago, si
 
-__all__ = ["Table"]
-
 _HEADS = {
     Column.PEER: "peer",
     Column.SUBNET: "subnets",
