@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from flannelette.control.status import printable
+from flannelette.control.topfigures import ago, si
 from flannelette.control.topmodel import Column, Peer
-from flannelette.control.toptext import DIM, HEAD, KEY, RX, TX, Part, ago, si
+from flannelette.control.toptext import DIM, HEAD, KEY, RX, TX, Part
 
 _HEADS = {
     Column.PEER: "peer",

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.text import Text
 
 from flannelette.control.status import NodeDocument, StatusDocument, duration, printable
+from flannelette.control.topfigures import chart, gauge, mean, si
 from flannelette.control.topmodel import Direction, Loss, Queue, View
 
 TX, RX = "cyan", "magenta"
@@ -20,16 +21,13 @@ DIM, BAD, WARN, GOOD = "dim", "bold red", "yellow", "green"
 HEAD = "black on green"
 KEY = "black on cyan"
 
-SMALL_SIDE = 36
-"""Columns that a sparkline may have beside the numbers; charts stand below them."""
-CHART_ROWS = 5
+_SIDE = 36
+"""Columns of a sparkline beside the numbers, at most, where charts have no room."""
+_CHART_ROWS = 5
 _TALL = 34
 """Rows of a terminal that has room for charts."""
 _LABEL = 9
 """Columns of a label and the space after it."""
-_UNKNOWN = "-"
-_UP = " ▁▂▃▄▅▆▇█"
-_RIGHT = " ▏▎▍▌▋▊▉█"
 
 Samples = Sequence[tuple[float, float]]
 """Of tx and rx, bits/s; the newest last."""
@@ -44,72 +42,6 @@ class Talk:
     paused: bool
     trouble: str | None
     """Why there is no answer now."""
-
-
-# ---- numbers -------------------------------------------------------------------------
-
-
-def si(value: float | None) -> str:
-    """Such as `0`, `7.5`, `812`, `9.41 G`: six columns; None is not known."""
-    if value is None:
-        return _UNKNOWN
-    power = 0
-    while value >= 999.5 and power < len(_PREFIXES) - 1:
-        value /= 1000
-        power += 1
-    if not power:
-        return f"{value:.{1 if value < 9.95 and value % 1 else 0}f}"
-    places = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{places}f} {_PREFIXES[power]}"
-
-
-_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-
-
-def ago(seconds: float | None) -> str:
-    """The largest unit: `now`, `59 s`, `3 d`; None is never."""
-    if seconds is None:
-        return "never"
-    return "now" if seconds < 1 else " ".join(duration(seconds).split()[:2])
-
-
-def _joined(number: str) -> str:
-    """With room for a unit: `9.41 G` for GB, `812 ` for B."""
-    return number if " " in number else f"{number} "
-
-
-def _mean(value: float | None) -> str:
-    return _UNKNOWN if value is None else f"{value:.1f}"
-
-
-# ---- pictures ------------------------------------------------------------------------
-
-
-def gauge(part: float, width: int) -> str:
-    """A bar of that many columns, filled to a part of 0 to 1, in eighths."""
-    eighths = round(min(max(part, 0.0), 1.0) * width * 8)
-    if part > 0:
-        eighths = max(eighths, 1)  # something is not nothing
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_RIGHT[rest] if rest else "")).ljust(width)
-
-
-def chart(values: Sequence[float], width: int, rows: int, top: float) -> list[str]:
-    """Columns as high as the last values, the newest at the right; `top` is as high as
-    all rows."""
-    shown = list(values[-width:]) if width > 0 else []
-    heights = [_eighths(value, rows, top) for value in shown]
-    lines = []
-    for row in reversed(range(rows)):
-        cells = (_UP[min(max(height - 8 * row, 0), 8)] for height in heights)
-        lines.append("".join(cells).rjust(max(width, 0)))
-    return lines
-
-
-def _eighths(value: float, rows: int, top: float) -> int:
-    if value <= 0 or top <= 0:
-        return 0
-    return max(1, round(min(value / top, 1.0) * rows * 8))
 
 
 # ---- the title -----------------------------------------------------------------------
@@ -271,7 +203,7 @@ def _directions(
     directions: Sequence[Direction], samples: Samples, width: int, tall: bool
 ) -> Iterator[Text]:
     heads = "".join(f"{h:>{w}}" for h, w in zip(_HEADS, _WIDTHS, strict=True))
-    side = 0 if tall else min(SMALL_SIDE, width - _LABEL - sum(_WIDTHS) - 3)
+    side = 0 if tall else min(_SIDE, width - _LABEL - sum(_WIDTHS) - 3)
     yield _line("", [(heads, DIM)])
     top = _highest(samples[-side:]) if side > 0 else 0.0
     for index, direction in enumerate(directions):
@@ -292,14 +224,19 @@ def _numbers(direction: Direction, colour: str) -> Iterator[Part]:
     cells = (
         (si(direction.bits_rate), f"bold {colour}"),
         (si(direction.packets_rate), ""),
-        (_mean(direction.burst), ""),
-        (_mean(direction.frame), ""),
-        (_mean(direction.call), ""),
+        (mean(direction.burst), ""),
+        (mean(direction.frame), ""),
+        (mean(direction.call), ""),
         (si(direction.wakeups_rate), ""),
         (si(dropping), WARN if dropping else DIM),
     )
     for (text, style), width in zip(cells, _WIDTHS, strict=True):
         yield f"{text:>{width}}", style
+
+
+def _joined(number: str) -> str:
+    """With room for a unit: `9.41 G` for GB, `812 ` for B."""
+    return number if " " in number else f"{number} "
 
 
 def _highest(samples: Samples) -> float:
@@ -311,7 +248,7 @@ def _charts(samples: Samples, width: int) -> Iterator[Text]:
     each = (width - 4) // 2
     top = _highest(samples[-each:])
     both = [
-        chart([sample[index] for sample in samples], each, CHART_ROWS, top)
+        chart([sample[index] for sample in samples], each, _CHART_ROWS, top)
         for index in (0, 1)
     ]
     for left, right in zip(*both, strict=True):

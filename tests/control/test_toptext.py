@@ -10,15 +10,12 @@ from hypothesis import given, strategies as st
 from rich.text import Text
 
 from flannelette.control import status, topmodel
+from flannelette.control.topfigures import ago, chart, gauge, si
 from flannelette.control.topmodel import Column, Peer, View
 from flannelette.control.toptable import Table
 from flannelette.control.toptext import (
     Talk,
-    ago,
-    chart,
-    gauge,
     keys,
-    si,
     summary,
     title,
     waiting,
