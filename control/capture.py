@@ -25,10 +25,11 @@ from flannelette.control.arguments import Parser, count, operator_socket
 from flannelette.control.config import version
 from flannelette.control.dissect import compile_filter
 from flannelette.control.errors import ConfigError, HostError
-from flannelette.control.events import Event, EventKind, Watch
+from flannelette.control.events import Event
 from flannelette.control.observer import Observer, observe, until_signalled
+from flannelette.control.status import plural
 from flannelette.control.watching import Own
-from flannelette.dataplane.forwarder import Direction
+from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 
 SNAP = 1 << 18
 """Bytes of a packet that are kept: all, unless told otherwise."""
@@ -126,7 +127,8 @@ def _capture(
     comment = "events lost, of both interfaces, since this capture read too slowly"
     file.write(pcapng.statistics(_INNER, time.time_ns(), lost, comment))
     file.flush()
-    print(f"{written:,} packets written, {lost:,} events lost", file=sys.stderr)
+    told = f"{plural(written, 'packet')} written, {plural(lost, 'event')} lost"
+    print(told, file=sys.stderr)
     inside = f"udp.port=={own.port},{'vxlan' if own.vxlan else 'ip'}"
     print(f"to look into the datagrams: tshark -d {inside} -r FILE", file=sys.stderr)
     if ended is not None:

@@ -13,40 +13,12 @@ READ, SENT, RECEIVED, WRITTEN and DROPPED carry bytes.
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from flannelette.control.errors import HostError
-from flannelette.dataplane.forwarder import Direction, Drop
+from flannelette.dataplane.forwarder import EVENT, Direction, Drop, EventKind
 
-
-class EventKind(IntEnum):
-    """What happened (api.h: enum fp_kind)."""
-
-    READ = 0
-    ROUTED = 1
-    WRAPPED = 2
-    SENT = 3
-    RECEIVED = 4
-    CHECKED = 5
-    UNWRAPPED = 6
-    MERGED = 7
-    WRITTEN = 8
-    DROPPED = 9
-
-
-class Watch(NamedTuple):
-    """What an observer wants to be told."""
-
-    filter: tuple[tuple[int, int, int, int], ...] = ()
-    snap: int = 65535
-    kinds: int = (1 << len(EventKind)) - 1
-
-
-_HEAD = struct.Struct("=QQQIIIIIIHBBBBBx")
-"""time, high, low, size, number, packets, into, length, captured, port, version, kind,
-drop, direction, outer; in the machine's own order: both ends are on one machine."""
 _KINDS, _DIRECTIONS, _DROPS = tuple(EventKind), tuple(Direction), tuple(Drop)
 """By value, which is quicker than the classes themselves."""
 _ALIGN = 8
@@ -106,10 +78,10 @@ def decode(records: bytes, queue: int = 0) -> list[Event]:
 def _decode_one(records: bytes, offset: int, queue: int) -> tuple[Event, int]:
     """The event whose record begins there, and the record's bytes."""
     try:
-        head = _HEAD.unpack_from(records, offset)
+        head = EVENT.unpack_from(records, offset)
         time, high, low, size, number, packets, into, length, captured = head[:9]
         port, version, kind, drop, direction, outer = head[9:]
-        begin = offset + _HEAD.size
+        begin = offset + EVENT.size
         event = Event(
             time=time,
             queue=queue,
@@ -128,7 +100,7 @@ def _decode_one(records: bytes, offset: int, queue: int) -> tuple[Event, int]:
         )
     except (struct.error, IndexError) as error:
         raise BadEvents(f"an event is not understood: {error}") from None
-    used = _HEAD.size + captured
+    used = EVENT.size + captured
     if size != used + -used % _ALIGN or size > len(records) - offset:
         raise BadEvents(f"an event of {captured} bytes cannot have a record of {size}")
     if captured > length or outer > 1:

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from flannelette.control.events import Event, EventKind
-from flannelette.dataplane.forwarder import Direction
+from flannelette.control.events import Event
+from flannelette.dataplane.forwarder import Direction, EventKind
 
 PATIENCE = 1_000_000_000
 """Nanoseconds."""
@@ -158,9 +158,10 @@ class Follower:
             self._end(followed, Verdict.DROPPED if dropped else Verdict.SENT)
 
     def _end_frame(self, first: Followed, event: Event, verdict: Verdict) -> None:
-        """rx: with the first packet of a frame, all end that were merged into it."""
+        """rx: with the first packet of a frame all end that were merged into it. But of
+        a frame that the kernel refuses, packets are written one by one."""
         self._end(first, verdict)
-        for followed in first.merged:
+        for followed in first.merged if event.packets > 1 else ():
             followed.events.append(event)
             self._end(followed, verdict)
 

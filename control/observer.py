@@ -14,8 +14,9 @@ import msgspec
 
 from flannelette.control import operator
 from flannelette.control.errors import HostError
-from flannelette.control.events import BadEvents, Event, Watch, decode
+from flannelette.control.events import BadEvents, Event, decode
 from flannelette.control.watching import HEADER, Own, Request
+from flannelette.dataplane.forwarder import Watch
 
 _MOST = 1 << 28
 """Bytes of a chunk that is believed."""

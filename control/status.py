@@ -212,6 +212,11 @@ def duration(seconds: float) -> str:
     return " ".join(counts[:2]) or "0 s"
 
 
+def plural(count: int, noun: str) -> str:
+    """Such as `1 packet` and `2,000 packets`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def printable(text: str) -> str:
     """The text on one line, without anything that would steer a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

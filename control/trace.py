@@ -11,10 +11,11 @@ from flannelette.control import tracetext
 from flannelette.control.arguments import Parser, count, operator_socket
 from flannelette.control.dissect import compile_filter, prepare
 from flannelette.control.errors import HostError
-from flannelette.control.events import Watch
 from flannelette.control.following import Followed, Follower
 from flannelette.control.observer import Observer, observe, until_signalled
+from flannelette.control.status import plural
 from flannelette.control.watching import Own
+from flannelette.dataplane.forwarder import Watch
 
 SNAP = 256
 """Bytes of a packet that are looked at: its headers."""
@@ -68,7 +69,8 @@ def _trace(observer: Observer, wanted: int, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"packets": printed, "lost": lost}), flush=True)
     else:
-        print(f"{printed:,} packets, {lost:,} events lost", file=sys.stderr)
+        told = f"{plural(printed, 'packet')}, {plural(lost, 'event')} lost"
+        print(told, file=sys.stderr)
     if ended is not None:
         raise ended
 

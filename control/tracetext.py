@@ -16,11 +16,11 @@ from datetime import datetime
 from typing import Any
 
 from flannelette.control.dissect import summary
-from flannelette.control.events import Event, EventKind
+from flannelette.control.events import Event
 from flannelette.control.following import Followed, Verdict
-from flannelette.control.status import WIDTH, printable
+from flannelette.control.status import WIDTH, plural, printable
 from flannelette.control.watching import Own
-from flannelette.dataplane.forwarder import Drop
+from flannelette.dataplane.forwarder import Drop, EventKind
 
 _VXLAN = 22
 """Bytes of VXLAN's header and the Ethernet header behind it."""
@@ -109,7 +109,7 @@ def _after(time: int, first: int) -> float:
 
 def _said(step: Step, followed: Followed, own: Own) -> str:
     """What there is to say of a step, besides its name."""
-    size = f"{step.length:,} bytes"
+    size = plural(step.length, "byte")
     match step.kind:
         case EventKind.READ:
             queue = f", queue {followed.queue}" if followed.queue else ""
@@ -117,9 +117,9 @@ def _said(step: Step, followed: Followed, own: Own) -> str:
         case EventKind.ROUTED:
             return f"to {step.peer}"
         case EventKind.WRAPPED:
-            return f"into {_datagrams(step.packets)}"
+            return f"into {plural(step.packets, 'datagram')}"
         case EventKind.SENT:
-            return f"{_datagrams(step.packets)}, {size}"
+            return f"{plural(step.packets, 'datagram')}, {size}"
         case EventKind.RECEIVED:
             queue = f", queue {followed.queue}" if followed.queue else ""
             return f"{size} from {step.peer}{queue}"
@@ -132,16 +132,12 @@ def _said(step: Step, followed: Followed, own: Own) -> str:
         case EventKind.MERGED:
             return "into a packet that is not followed"
         case EventKind.WRITTEN:
-            packets = f", {step.packets} packets" if step.packets > 1 else ""
+            packets = f", {step.packets:,} packets" if step.packets > 1 else ""
             return f"{size} to {own.device}{packets}"
         case EventKind.DROPPED:
             assert step.drop is not None
-            packets = f", {step.packets} packets" if step.packets > 1 else ""
+            packets = f", {step.packets:,} packets" if step.packets > 1 else ""
             return f"{step.drop.label}{packets}"
-
-
-def _datagrams(count: int) -> str:
-    return "1 datagram" if count == 1 else f"{count:,} datagrams"
 
 
 def _summary(followed: Followed, own: Own) -> str:

@@ -15,17 +15,16 @@ import errno
 import struct
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from flannelette.control.errors import HostError, one_line
-from flannelette.control.events import Watch
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.vxlanbackend import VxlanBackend
-from flannelette.dataplane.forwarder import Direction
+from flannelette.dataplane.forwarder import Direction, Watch
 
 PERIOD = 0.02
 """Seconds between two rounds."""
@@ -60,6 +59,23 @@ class Own(msgspec.Struct):
     """Do datagrams begin with VXLAN's header?"""
 
 
+Ring = tuple[int, Direction]
+"""Of which queue and direction."""
+
+
+class Lost(NamedTuple):
+    """Events that a ring has lost."""
+
+    total: int = 0
+    """Of all TUNs."""
+    here: int = 0
+    """Of the present one."""
+
+    def now(self, here: int) -> Lost:
+        more = here - self.here if here >= self.here else here
+        return Lost(self.total + more, here)
+
+
 class Watchable(Protocol):
     """What a Forwarder offers to an observer."""
 
@@ -71,7 +87,8 @@ class Watchable(Protocol):
         """End."""
 
     def watched(self) -> Iterable[tuple[int, Direction, bytes, int]]:
-        """Queue, direction, whole records, and how many events were lost so far."""
+        """Queue, direction, whole records, and how many events were lost since the
+        present TUN is there."""
 
 
 _REFUSALS = {
@@ -115,7 +132,7 @@ async def watch(
     except OSError as error:
         raise HostError(_REFUSALS.get(error.errno or 0, one_line(error))) from None
     try:
-        told: dict[tuple[int, Direction], int] = {}
+        told: dict[Ring, Lost] = {}
         yield msgspec.json.encode(own) + b"\n"
         while not enough.is_set():
             with suppress(TimeoutError):
@@ -135,16 +152,15 @@ def _wanted(argument: str) -> Watch:
     return Watch(tuple(request.filter), request.snap, request.kinds)
 
 
-def _round(forwarder: Watchable, told: dict[tuple[int, Direction], int]) -> bytes:
+def _round(forwarder: Watchable, told: dict[Ring, Lost]) -> bytes:
     """The chunks of what there is now; `told` has what the client knows to be lost."""
-    found = [
-        (queue, direction, records, lost)
-        for queue, direction, records, lost in forwarder.watched()
-        if records or lost != told.get((queue, direction), 0)
-    ]
+    found: list[tuple[Ring, bytes, int]] = []
+    for queue, direction, records, here in forwarder.watched():
+        before = told.get((queue, direction), Lost())
+        lost = told[queue, direction] = before.now(here)
+        if records or lost.total != before.total:
+            found.append(((queue, direction), records, lost.total))
     parts: list[bytes] = []
-    for place, (queue, direction, records, lost) in enumerate(found, start=1):
-        told[queue, direction] = lost
-        more = place < len(found)
-        parts += (HEADER.pack(queue, direction, more, len(records), lost), records)
+    for place, (ring, records, total) in enumerate(found, start=1):
+        parts += (HEADER.pack(*ring, place < len(found), len(records), total), records)
     return b"".join(parts)

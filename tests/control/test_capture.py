@@ -21,10 +21,10 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from flannelette.control.capture import KINDS, SNAP, outer_headers
-from flannelette.control.events import Event, EventKind
+from flannelette.control.events import Event
 from flannelette.control.main import main
 from flannelette.control.watching import Own
-from flannelette.dataplane.forwarder import Direction, Drop
+from flannelette.dataplane.forwarder import Direction, Drop, EventKind, Watch
 from tests.helpers.eventrecords import START, event, rx, tx
 from tests.helpers.tshark import dissect, needs_tshark
 from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
@@ -153,7 +153,7 @@ def test_what_is_wanted_of_the_daemon(path: Path) -> None:
     argv = [f"--operator-socket={path}", f"-w={os.devnull}", "--count=1"]
     with watched_daemon(path, fake):
         assert main(["capture", *argv]) == 0
-    assert [tuple(watch) for watch in fake.watches] == [((), SNAP, 0b1100011001)]
+    assert fake.watches == [Watch((), SNAP, 0b1100011001)]
 
 
 def test_the_end_is_told(path: Path, capsys: Capture) -> None:

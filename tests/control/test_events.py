@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from flannelette.control.errors import HostError
-from flannelette.control.events import BadEvents, Event, EventKind, decode
-from flannelette.dataplane.forwarder import Direction, Drop
+from flannelette.control.events import BadEvents, Event, decode
+from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 from tests.helpers.eventrecords import encode, event
 
 U32 = st.integers(0, (1 << 32) - 1)

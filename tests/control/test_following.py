@@ -7,9 +7,9 @@ from itertools import chain
 import pytest
 from hypothesis import given, strategies as st
 
-from flannelette.control.events import Event, EventKind
+from flannelette.control.events import Event
 from flannelette.control.following import PATIENCE, Followed, Follower, Verdict
-from flannelette.dataplane.forwarder import Direction, Drop
+from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 from tests.helpers.eventrecords import event, rx, tx
 
 READ, ROUTED, WRAPPED = EventKind.READ, EventKind.ROUTED, EventKind.WRAPPED
@@ -96,6 +96,16 @@ def test_merged_packets_end_with_their_frame(kind: EventKind) -> None:
     assert [one.into for one in found] == [None, found[0], found[0]]
     assert {one.verdict for one in found} == {Verdict(kind.name.lower())}
     assert all(one.events[-1] == end for one in found)
+
+
+def test_a_frame_that_the_kernel_refused_is_written_packet_by_packet() -> None:
+    first, second = rx(b"data", 5)[:3], rx(b"data", 6)[:3]
+    begin = [*first, *second, event(MERGED, 6, into=5), event(WRITTEN, 5)]
+    follower = Follower()
+    assert [one.number for one in follower.feed(begin)] == [5]
+    lost = event(DROPPED, 6, direction=Direction.RX, drop=Drop.WRITE_FAILED)
+    (one,) = follower.feed([lost])
+    assert (one.number, one.verdict) == (6, Verdict.DROPPED)
 
 
 def test_a_packet_merged_into_an_unfollowed_one_ends_there() -> None:

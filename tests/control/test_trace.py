@@ -21,12 +21,12 @@ from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 
 from flannelette.control import tracetext
-from flannelette.control.events import Event, EventKind
+from flannelette.control.events import Event
 from flannelette.control.following import Follower
 from flannelette.control.main import main
 from flannelette.control.trace import SNAP
 from flannelette.control.watching import Own
-from flannelette.dataplane.forwarder import Direction, Drop
+from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 from tests.helpers.eventrecords import PEER, event, rx, tx
 from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
 
@@ -156,6 +156,7 @@ def test_80_columns_are_enough(events: list[Event]) -> None:
     ]
     lines = text(later)
     assert max(map(len, lines)) <= 80
+    assert any(line[25:].startswith(("[ffff:", "to [ffff:")) for line in lines)
     assert any(line.startswith("    2001:db8:a:b:c:d:e:f:44444") for line in lines)
 
 

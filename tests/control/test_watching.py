@@ -15,10 +15,10 @@ import pytest
 
 from flannelette.control import operator, watching
 from flannelette.control.errors import HostError
-from flannelette.control.events import BadEvents, Event, EventKind, Watch
+from flannelette.control.events import BadEvents, Event
 from flannelette.control.observer import Observer, observe, until_signalled
 from flannelette.control.watching import HEADER
-from flannelette.dataplane.forwarder import Direction
+from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 from tests.helpers.eventrecords import encode, event, rx, tx
 from tests.helpers.ns import until
 from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
@@ -63,6 +63,33 @@ def test_lost_events_are_told_even_alone(path: Path) -> None:
             assert events == []
             observer.finish()
     assert observer.lost == 7
+
+
+def test_lost_events_are_told_once(path: Path) -> None:
+    fake = FakeForwarder(*[[]] * 10, tx(b"end"))
+    fake.lost = {(0, Direction.TX): 3}
+    with watched_daemon(path, fake), observe(path, WATCH) as observer:
+        rounds = observer.rounds()
+        assert [len(next(rounds)) for _ in range(2)] == [0, 4]
+
+
+def test_what_every_tun_has_lost_is_told(path: Path) -> None:
+    fake = FakeForwarder()
+    ring = 0, Direction.TX
+    with watched_daemon(path, fake), observe(path, WATCH) as observer:
+        rounds = observer.rounds()
+        for count, total in ((3, 3), (5, 5), (2, 7), (4, 9)):
+            fake.lost = {ring: count}
+            next(rounds)
+            assert observer.lost == total
+
+
+def test_silence_may_last(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For far longer than the deadline of an exchange."""
+    monkeypatch.setattr(operator, "DEADLINE", 0.1)
+    fake = FakeForwarder(*[[]] * 20, tx(b"end"))
+    with watched_daemon(path, fake), observe(path, WATCH) as observer:
+        assert len(next(observer.rounds())) == 4
 
 
 def test_what_came_before_the_end_is_still_told(

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from flannelette.control import operator, watching
-from flannelette.control.events import Event, Watch
+from flannelette.control.events import Event
 from flannelette.control.watching import Own
-from flannelette.dataplane.forwarder import Direction
+from flannelette.dataplane.forwarder import Direction, Watch
 from tests.helpers.eventrecords import encode
 
 OWN = Own("flannel0", 1472, "192.0.2.1", "2001:db8::1", 8285, False)

@@ -15,8 +15,8 @@ import pytest
 
 from flannelette.benchmarks.cluster import FLANNELETTE
 from flannelette.control.errors import HostError
-from flannelette.control.events import EventKind, Watch
 from flannelette.control.observer import observe
+from flannelette.dataplane.forwarder import EventKind, Watch
 from tests.helpers.lab import Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.tcp import send_file
@@ -141,7 +141,7 @@ def test_a_drop_is_traced_with_its_reason(it: Lab) -> None:
     assert lines[2].split()[2:] == ["DROPPED", "no_route"]
     assert len(lines) == 3
     assert max(map(len, lines)) <= 80
-    assert err.endswith("\n1 packets, 0 events lost\n")
+    assert err.endswith("\n1 packet, 0 events lost\n")
 
 
 def test_a_stream_is_traced_as_it_was_cut_and_merged(it: Lab) -> None:
