@@ -18,7 +18,8 @@ _HEADLINES = {
     "rtt": "round-trip time",
 }
 ABOUT = 0.1
-"""What still counts as unchanged in one sentence of the head."""
+MUCH = 3
+"""What still counts as unchanged, and what as much more, in a sentence of the head."""
 
 
 def header(document: Document, ladder: Results) -> Html:
@@ -93,7 +94,7 @@ def _lesson(document: Document, ladder: Results, low: Rung, high: Rung) -> str |
     copies, tcp, calls = map(found.get, ("copies", "tcp1", "syscalls"))
     if not (copies and tcp and calls) or abs(copies.factor - 1) > ABOUT:
         return None
-    if {tcp.verdict, calls.verdict} != {"better"}:
+    if tcp.factor < MUCH or calls.factor > 1 / MUCH:
         return None
     return (
         "About as many bytes are copied as before; what has fallen is how often the"

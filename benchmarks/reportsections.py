@@ -134,12 +134,7 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
             "li",
             tag("h4", tag("span", rung.name, class_="badge"), rung.title),
             tag("p", rung.gain),
-            tag(
-                "ul",
-                tag("li", _against(before, differences), class_="same"),
-                *_changes(differences),
-                class_="changes",
-            )
+            tag("ul", *_changes(before, differences), class_="changes")
             if before is not None and differences
             else None,
             data_rung=rung.name,
@@ -147,16 +142,15 @@ def _steps(document: Document, found: Results) -> Iterable[Html]:
         before = rung
 
 
-def _against(before: Rung, differences: Sequence[Change]) -> str:
-    one = any(change.verdict == "open" for change in differences)
-    return f"compared with {before.name}{', in one round' if one else ''}:"
-
-
-def _changes(differences: Sequence[Change]) -> Iterable[Html]:
+def _changes(before: Rung, differences: Sequence[Change]) -> Iterable[Html]:
+    once = all(change.verdict == "open" for change in differences)
+    against = f"compared with {before.name}{', in one round' if once else ''}:"
+    yield tag("li", against, class_="same")
     for change in differences:
         if change.verdict != "none":
+            alone = " (one round)" if change.verdict == "open" and not once else None
             times = tag("b", _times(change.factor))
-            yield tag("li", times, change.title, class_=change.verdict)
+            yield tag("li", times, change.title, alone, class_=change.verdict)
     unclear = [change.title for change in differences if change.verdict == "none"]
     if unclear:
         yield tag("li", "no clear change: ", ", ".join(unclear), class_="same")

@@ -5,6 +5,7 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const root = document.documentElement;
 const probe = document.body.appendChild(document.createElement("i"));
 probe.hidden = true;
+const paper = matchMedia("print");
 let rung = root.dataset.rung;
 
 // The current value of one of page.css's colours.
@@ -63,6 +64,8 @@ function mark(rungs) {
 function draw({ id, rungs, figure }) {
   const layout = {
     ...coloured(figure.layout), ...axes(figure), shapes: mark(rungs),
+    // Paper does not resize what is on it, so there the width is said.
+    width: paper.matches ? document.getElementById(id).clientWidth : undefined,
     height: 90 + rungs.length * (figure.layout.scattermode && figure.layout.showlegend ? 44 : 34), margin: { l: 8, r: 26, t: 12, b: 36 },
     font: { family: getComputedStyle(root).fontFamily, size: 13, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

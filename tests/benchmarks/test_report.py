@@ -439,7 +439,12 @@ def test_what_the_rounds_cannot_tell_is_said_so() -> None:
 def test_the_head_concludes_only_what_was_measured() -> None:
     conclusion = "About as many bytes are copied as before"
     assert conclusion in report.render(document())
-    assert conclusion not in report.render(with_ladder(without_figures({"copies"})))
+    for metric in ("copies", "tcp1", "syscalls"):
+        found = without_figures({metric})
+        assert conclusion not in report.render(with_ladder(found))
+        for name, value in (("python", 1.0), ("threads", 1.2)):
+            found.add(Place(WIRE, name, metric), value)
+        assert conclusion not in report.render(with_ladder(found))
 
 
 # ---- charts --------------------------------------------------------------------------
