@@ -4,10 +4,10 @@ Order of start-up. Above the line everything is read and checked; below it the m
 and the cluster change. Stopping is the same list backwards.
  1 check the subnet file, choose the external interface
  2 open the store and the operator socket
- 3 wait for the network configuration   4 choose the backend
+ 3 wait for the network configuration   4 choose the backend, and what makes rules
  ------------------------------------------------------------------------------------
  5 open the carrier: for us to carry, the underlay socket and the TUN
- 6 take a lease     7 carry; write subnet.env; ready
+ 6 take a lease     7 carry; make traffic rules; write subnet.env; ready
  8 for as long as we run: follow the leases, keep our own, reconcile (node.py)
 """
 
@@ -42,6 +42,7 @@ from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
+from flannelette.control.ruleskeeper import open_rules
 from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
 from flannelette.control.vxlanbackend import VxlanBackend
@@ -137,14 +138,16 @@ class Agent:
             if backend.dual_underlay:
                 external = await self._choose_interface(netlink, dual=True)
             plan = self._plan = Plan(external, network, backend)
+            rules = await open_rules(config, network)
             # ---- from here on the machine and the cluster change ---------------------
             carrier = open_carrier(config, plan, netlink)
             stack.callback(carrier.close)
             keeper = await self._take_lease(store, plan)
             await carrier.start(keeper.lease)
-            node = Node(plan, store, keeper, carrier)
-            mtu = plan.smallest_mtu
-            subnetfile.write(config.subnet_file, network, keeper.lease, mtu)
+            await rules.start(keeper.lease.subnets)
+            node = Node(plan, store, keeper, carrier, rules)
+            lease, mtu, masq = keeper.lease, plan.smallest_mtu, config.ip_masq
+            subnetfile.write(config.subnet_file, network, lease, mtu, masq)
             self._node = node
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
             await node.live()

@@ -77,6 +77,15 @@ class Config:
     """Whose packets are taken from the wire."""
     time_stages: int
     """The native path times its stages in one round of so many; 0: never."""
+    ip_masq: bool
+    """Masquerade what leaves the overlay (rules.py)."""
+    ip_masq_fully_random_disable: bool
+    """Without ports drawn at random."""
+    iptables_forward_rules: bool | None
+    """Let the overlay's packets be forwarded; None: where that can be done, for nobody
+    asked for it by name."""
+    iptables_resync: int
+    """Seconds between two comparisons of the kernel's rules with ours."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
@@ -91,8 +100,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     if given.pop("version", False):
         raise VersionWanted  # before the environment is looked at (C3)
     absent = [flag for flag in FLAGS if flag.name not in ("version", *given)]
-    values = goflags.defaults(FLAGS) | given
-    values |= goflags.from_environ(absent, environ, ENVIRONMENT)
+    said = given | goflags.from_environ(absent, environ, ENVIRONMENT)
+    values = goflags.defaults(FLAGS) | said
     for one, other in _TOGETHER:
         if bool(values[one]) != bool(values[other]):
             present, missing = (one, other) if values[one] else (other, one)
@@ -124,6 +133,10 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         batch=values["batch"],
         peer_check=values["peer-check"],
         time_stages=values["time-stages"],
+        ip_masq=values["ip-masq"],
+        ip_masq_fully_random_disable=values["ip-masq-fully-random-disable"],
+        iptables_forward_rules=said.get("iptables-forward-rules"),
+        iptables_resync=values["iptables-resync"],
         operator_socket=socket,
         verbosity=values["v"],
     )
@@ -244,6 +257,32 @@ _FLANNELD = (
         flagvalues.minutes,
         "`MINUTES` from a renewal of the lease to its expiry, 1 to 1439",
         "60",
+    ),
+    Flag(
+        "ip-masq",
+        goflags.boolean,
+        "masquerade packets that leave the overlay",
+        "false",
+    ),
+    Flag(
+        "ip-masq-fully-random-disable",
+        goflags.boolean,
+        "do so without drawing ports at random",
+        "false",
+    ),
+    Flag(
+        "iptables-forward-rules",
+        goflags.boolean,
+        "accept packets of the overlay where forwarding is forbidden; on unless told, "
+        "where the machine can",
+        "true",
+    ),
+    Flag(
+        "iptables-resync",
+        flagvalues.seconds,
+        "`SECONDS` between two comparisons of the kernel's rules with ours, repaired "
+        "if need be",
+        "5",
     ),
     Flag("version", goflags.boolean, "print the version and exit", "false"),
     Flag("v", flagvalues.level, "`LEVEL` of the log: 1 and more say everything", "0"),

@@ -136,6 +136,7 @@ def _number(least: int, most: int, unit: str) -> Callable[[str], int]:
 minutes = _number(1, 1439, "minutes")
 queues = _number(1, MAX_QUEUES, "queues")
 batch = _number(1, MAX_BATCH, "packets")
+seconds = _number(1, 86400, "seconds")
 rounds = _number(0, 2**32 - 1, "rounds")
 
 

@@ -32,6 +32,7 @@ Commands:
   trace       follow the next packets through it, stage by stage
   capture     write packets, inside and outside of the overlay, for Wireshark
   net-config  show or write the network configuration of a local store
+  cleanup     remove the traffic rules that a daemon left
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
   lab         see what copying costs, on this machine, as a page
@@ -237,6 +238,12 @@ async def _write_net_config(path: Path, text: bytes) -> None:
         await store.close()
 
 
+def _cleanup(argv: Sequence[str]) -> int:
+    from flannelette.control import rulescleanup
+
+    return rulescleanup.main(argv)
+
+
 def _demo(argv: Sequence[str]) -> int:
     code: int = importlib.import_module("flannelette.benchmarks.demo").main(argv)
     return code
@@ -267,6 +274,7 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "trace": _trace,
     "capture": _capture,
     "net-config": _net_config,
+    "cleanup": _cleanup,
     "demo": _demo,
     "bench": _bench,
     "lab": _lab,

@@ -38,6 +38,7 @@ class _Raw(msgspec.Struct):
     subnet6_min: str = msgspec.field(name="IPv6SubnetMin", default="::")
     subnet6_max: str = msgspec.field(name="IPv6SubnetMax", default="::")
     backend: dict[str, Any] | None = msgspec.field(name="Backend", default=None)
+    nftables: bool = msgspec.field(name="EnableNFTables", default=False)
 
 
 _Network = TypeVar("_Network", IPv4Network, IPv6Network)
@@ -67,6 +68,8 @@ class NetworkConfig:
     subnet6_len: int = 0
     subnet6_min: IPv6Address | None = None
     subnet6_max: IPv6Address | None = None
+    nftables: bool = False
+    """Make traffic rules with nftables, not with iptables (EnableNFTables, K21)."""
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -110,7 +113,15 @@ class NetworkConfig:
         length = _subnet_len("", raw.subnet_len, network)
         bounds = (raw.subnet_min, raw.subnet_max)
         low, high = _bounds("", bounds, network, length, IPv4Address)
-        config = cls(network, length, low, high, backend_type, backend)
+        config = cls(
+            network,
+            length,
+            low,
+            high,
+            backend_type,
+            backend,
+            nftables=raw.nftables,
+        )
         if not raw.ipv6:
             return config
         network6 = _network("IPv6Network", raw.network6, IPv6Network)

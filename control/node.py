@@ -12,6 +12,7 @@ from flannelette.control.errors import one_line
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Snapshot
 from flannelette.control.plan import Plan
+from flannelette.control.ruleskeeper import RulesKeeper
 from flannelette.control.store import Store
 from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
 
@@ -28,7 +29,12 @@ class Node:
     """What runs once there is a lease."""
 
     def __init__(
-        self, plan: Plan, store: Store, keeper: LeaseKeeper, carrier: Carrier
+        self,
+        plan: Plan,
+        store: Store,
+        keeper: LeaseKeeper,
+        carrier: Carrier,
+        rules: RulesKeeper | None = None,
     ) -> None:
         self.keeper = keeper
         self.carrier = carrier
@@ -37,6 +43,7 @@ class Node:
         self.error: str | None = None
         """What the carrier lacks right now."""
         self._store = store
+        self._rules = rules
 
     async def live(self) -> None:
         """Run until cancelled. Raises LeaseLost when another node has our subnet."""
@@ -44,6 +51,8 @@ class Node:
             tasks.create_task(self._follow(), name="follow")
             tasks.create_task(self.keeper.renew_in_time(), name="renew")
             tasks.create_task(self._reconcile(), name="reconcile")
+            if self._rules is not None:
+                tasks.create_task(self._rules.keep(), name="rules")
 
     async def _follow(self) -> None:
         """Keep the routes in step with the leases."""

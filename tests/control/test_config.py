@@ -37,6 +37,10 @@ FLANNELD_DEFAULTS = Config(
     batch=64,
     time_stages=0,
     peer_check="peer",
+    ip_masq=False,
+    ip_masq_fully_random_disable=False,
+    iptables_forward_rules=None,
+    iptables_resync=5,
     operator_socket=Path("/run/flannel/flannelette.sock"),
     verbosity=0,
 )
@@ -56,6 +60,10 @@ def test_each_flag_has_its_field() -> None:
         "--batch=1",
         "--time-stages=100",
         "--peer-check=strict",
+        "--ip-masq",
+        "--ip-masq-fully-random-disable",
+        "--iptables-forward-rules=true",
+        "--iptables-resync=86400",
         "--public-ipv6=2001:db8::7",
         "--operator-socket=/tmp/o.sock",
         "--etcd-endpoints=https://a:1,https://[::1]:2/",
@@ -95,6 +103,10 @@ def test_each_flag_has_its_field() -> None:
         batch=1,
         time_stages=100,
         peer_check="strict",
+        ip_masq=True,
+        ip_masq_fully_random_disable=True,
+        iptables_forward_rules=True,
+        iptables_resync=86400,
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
     )
@@ -260,6 +272,6 @@ def test_any_value_gives_a_config_or_one_line(name: str, text: str) -> None:
 
 
 def test_variables_that_are_not_ours_are_told() -> None:
-    environ = {"FLANNELD_IP_MASQ": "true", "FLANNELD_IFACE": "eth0", "PATH": "/bin"}
+    environ = {"FLANNELD_OTHER": "true", "FLANNELD_IFACE": "eth0", "PATH": "/bin"}
     environ |= {"FLANNELD_EMPTY": "", "FLANNELD_ETCD_PREFIX": "/p"}
-    assert config.strangers(environ) == ["FLANNELD_IP_MASQ"]
+    assert config.strangers(environ) == ["FLANNELD_OTHER"]
