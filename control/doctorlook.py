@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from flannelette.control import (
@@ -33,6 +33,7 @@ from flannelette.control.errors import (
     one_line,
 )
 from flannelette.control.flagvalues import Local
+from flannelette.control.interface import External
 from flannelette.control.lease import Lease, Snapshot
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.status import StatusDocument
@@ -123,6 +124,8 @@ async def _with_links(facts: Facts) -> Facts:
     finally:
         await netlink.close()
     facts = replace(facts, interfaces=interfaces)
+    if (used := _used_by_daemon(facts)) is not None:
+        return replace(facts, external=used)
     try:
         external = interface.select(
             interfaces,
@@ -136,6 +139,27 @@ async def _with_links(facts: Facts) -> Facts:
     except HostError as error:
         return replace(facts, external_error=one_line(error))
     return replace(facts, external=external)
+
+
+def _used_by_daemon(facts: Facts) -> External | None:
+    """The interface that it has chosen, if that still has its address."""
+    node = facts.status and facts.status["node"]
+    if not node or not node["address"] or not node["public_ip"]:
+        return None
+    six = node["public_ipv6"] and IPv6Address(node["public_ipv6"])
+    for it in facts.interfaces:
+        if IPv4Address(node["address"]) in {own.ip for own in it.addresses}:
+            here = {own.ip for own in it.addresses6}
+            return External(
+                it.name,
+                it.index,
+                it.mtu,
+                IPv4Address(node["address"]),
+                IPv4Address(node["public_ip"]),
+                (six if six in here else next(iter(here), None)) if six else None,
+                six or None,
+            )
+    return None
 
 
 async def _with_ways(facts: Facts, peers: Mapping[Peer, list[Subnet]]) -> Facts:

@@ -22,6 +22,8 @@ from flannelette.dataplane.asking import Answer
 Findings = Iterator[Finding]
 
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
+_RECENT = 10.0
+"""Seconds."""
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
@@ -66,6 +68,8 @@ def gone(facts: Facts) -> Findings:
     """Nothing comes back from its host, whatever is asked."""
     for it in facts.peers:
         quiet = it.small is None and not it.alive
+        if _heard(facts, it):  # it just does not answer pings
+            continue
         if quiet and not isinstance(it.underlay, Answer) and _judged(it):
             yield Finding(
                 "peer-gone",
@@ -142,3 +146,11 @@ def silent_inside(facts: Facts) -> Findings:
 def _judged(it: PeerFacts) -> bool:
     """Was enough asked to say so? A host may just not answer pings."""
     return bool(it.overlay) or not it.peer.port
+
+
+def _heard(facts: Facts, it: PeerFacts) -> bool:
+    """Has anything come from it just before?"""
+    for peer in facts.status["peers"] if facts.status else ():
+        if peer["address"] == str(it.peer.address) and peer["idle"] is not None:
+            return peer["idle"] < _RECENT
+    return False

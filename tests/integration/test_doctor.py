@@ -438,3 +438,18 @@ def test_the_other_side_does_not_know_us(tmp_path: Path) -> None:
         other.write_text(f"{head}[[node]]{first}[[node]]{second}")
         until(lambda: it.status(2)["routes"])
         assert Doctor(it).findings() == []
+
+
+def test_the_address_was_changed(tmp_path: Path) -> None:
+    """A daemon goes on with the one that it has bound to."""
+    with lab(tmp_path, store="static") as it:
+        it.up()
+        host = it.rig.host(1)
+        it.rig.ip(host, "address add 192.0.2.50/24 dev eth0")
+        assert Doctor(it).findings() == []
+        # The second of a network goes with the first.
+        it.rig.ip(host, "address del 192.0.2.1/24 dev eth0")
+        it.rig.ip(host, "address add 192.0.2.50/24 dev eth0")
+        finding = Doctor(it).findings()[0]
+        assert finding["check"] == "external-changed"
+        assert finding["what"].endswith("has 192.0.2.50 now")
