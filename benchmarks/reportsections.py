@@ -147,10 +147,11 @@ def _changes(before: Rung, differences: Sequence[Change]) -> Iterable[Html]:
     against = f"compared with {before.name}{', in one round' if once else ''}:"
     yield tag("li", against, class_="same")
     for change in differences:
-        if change.verdict != "none":
-            alone = " (one round)" if change.verdict == "open" and not once else None
-            times = tag("b", _times(change.factor))
-            yield tag("li", times, change.title, alone, class_=change.verdict)
+        factor = tag("b", _times(change.factor))
+        if change.verdict == "open" and not once:
+            yield tag("li", factor, change.title, " (one round)", class_="same")
+        elif change.verdict != "none":
+            yield tag("li", factor, change.title, class_=change.verdict)
     unclear = [change.title for change in differences if change.verdict == "none"]
     if unclear:
         yield tag("li", "no clear change: ", ", ".join(unclear), class_="same")

@@ -72,7 +72,7 @@ def test_it_opens_offline_and_fits_any_width(chromium: Browser, saved: Path) -> 
                 it.page.set_viewport_size({"width": other, "height": 800})
                 it.page.wait_for_function(_FITS)
                 wide = it.page.locator("#picture svg.wide").is_visible()
-                assert wide == (other > 736)
+                assert wide == (other > 960)
 
 
 _FITS = "() => document.documentElement.scrollWidth <= innerWidth"
