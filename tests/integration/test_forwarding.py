@@ -92,6 +92,20 @@ def check_peer(it: Lab) -> None:
         assert 0 <= peer["idle"] < 60
 
 
+def test_status_tells_the_time_of_stages_if_it_is_taken(tmp_path: Path) -> None:
+    own = {
+        "tx": {"read", "lookup", "split", "send"},
+        "rx": {"receive", "check", "write"},
+    }
+    with lab(tmp_path, flags=["--time-stages=1"]) as it:
+        it.up()
+        it.reach(1, 2, count=20)
+        for direction, stages in own.items():
+            counters = it.status(1)["counters"][direction]
+            assert counters["timed_packets"] == counters["packets"] >= 20
+            assert stages <= {name for name, ns in counters["stages"].items() if ns}
+
+
 def test_one_datagram_is_one_packet_on_the_wire(two: Lab) -> None:
     """The wire format is the IPv4 packet and nothing else; ports as U6 says."""
     with two.capture_in(two.rig.host(2), "eth0") as wire:
