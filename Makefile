@@ -41,9 +41,10 @@ bench: setup
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: it is left out"
 	$(BIN)/flannelette bench $(ARGS)
 
-# Besides the programs that run: a browser, and who reads captures.
+# Besides what is used: a browser, and what reads captures, tables and firewalls.
 test: setup
-	@.ci/system-packages chromium:chromium tshark:tshark nft:nftables
+	@.ci/system-packages chromium:chromium tshark:tshark nft:nftables iptables:iptables \
+		sqlite3:sqlite3 /usr/lib/cni/bridge:containernetworking-plugins
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: tests/interop will skip"
 	$(BIN)/python -m pytest $(ARGS)
 
