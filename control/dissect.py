@@ -76,7 +76,7 @@ def summary(packet: bytes, command: str) -> str:
 
 def _line(found: Any, inet: Any) -> str:
     """scapy's summary, and what tells a packet from its neighbours."""
-    text = str(found.summary())
+    text = str(found.summary()).removeprefix("IP / ").removeprefix("IPv6 / ")
     for rest in (" / Padding", " / Raw"):
         text = text.removesuffix(rest)
     if found.src not in text:  # of ICMPv6

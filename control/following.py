@@ -7,9 +7,10 @@ rx: a datagram has one number. Its packet is written, or dropped, or merged into
     one's frame; then it ends with that one, which all others in the frame name.
 
 Pure: events come in the order of their time, followed packets go out in the order in
-which they were first seen. Events may be missing, since what finds no room is lost. So
-a packet may begin with any event, and one of which nothing was heard for PATIENCE, by
-the events' own clock, is given up as unfinished.
+which they were first seen. Events may be missing, since what finds no room is lost, and
+a filter may be true of some of a frame's packets only. So a packet may begin with any
+event, and one of which nothing was heard for PATIENCE, by the events' own clock, is
+given up: as sent if some of it was sent, and else as unfinished.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Verdict(StrEnum):
     """How it ended."""
 
     SENT = "sent"
+    """All that is known of."""
     WRITTEN = "written"
     MERGED = "merged"
     """Into a packet that is not followed, whose end is not known."""
@@ -81,24 +83,21 @@ class Follower:
         """Have all wanted packets been given out?"""
         return 0 < self._count == self._seen and not self._waiting
 
-    def feed(self, events: Iterable[Event]) -> Iterator[Followed]:
-        """What has ended with these events, in order."""
-        now = 0
+    def feed(self, events: Iterable[Event], now: int = 0) -> Iterator[Followed]:
+        """What has ended with these events, in order. `now` is used without events: it
+        is nanoseconds since 1970, by the same clock as theirs."""
         for event in events:
             now = event.time
             followed = self._followed(event)
             if followed is not None:
                 followed.events.append(event)
                 self._take(followed, event)
-        if now:
-            self._give_up(now - PATIENCE)
+        self._give_up(now - PATIENCE)
         yield from self._ended()
 
     def finish(self) -> Iterator[Followed]:
         """All others, since there will be no more events."""
-        for followed in self._waiting:
-            if followed.verdict is None:
-                self._end(followed, Verdict.UNFINISHED)
+        self._give_up(1 << 64)
         yield from self._ended()
 
     def _ended(self) -> Iterator[Followed]:
@@ -113,7 +112,7 @@ class Follower:
         if known is not None and not begins:
             return known
         if known is not None:  # numbers began again, with another TUN
-            self._end(known, Verdict.UNFINISHED)
+            self._end_early(known)
         if self._seen == self._count > 0:
             return None
         self._seen += 1
@@ -169,7 +168,17 @@ class Follower:
         """Those of which nothing was heard since then."""
         for followed in self._waiting:
             if followed.verdict is None and followed.events[-1].time < before:
-                self._end(followed, Verdict.UNFINISHED)
+                self._end_early(followed)
+
+    def _end_early(self, followed: Followed) -> None:
+        """With what is known of it."""
+        kinds = {event.kind for event in followed.events}
+        if EventKind.DROPPED in kinds:
+            self._end(followed, Verdict.DROPPED)
+        elif EventKind.SENT in kinds:
+            self._end(followed, Verdict.SENT)
+        else:
+            self._end(followed, Verdict.UNFINISHED)
 
     def _end(self, followed: Followed, verdict: Verdict) -> None:
         followed.verdict = verdict

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import IO
+from select import select
 
 import msgspec
 
@@ -18,6 +18,8 @@ from flannelette.control.events import BadEvents, Event, decode
 from flannelette.control.watching import HEADER, Own, Request
 from flannelette.dataplane.forwarder import Watch
 
+SILENCE = 1.0
+"""Seconds without events after which an observer is told that there were none."""
 _MOST = 1 << 28
 """Bytes of a chunk that is believed."""
 
@@ -30,7 +32,7 @@ def observe(path: Path, watch: Watch) -> Iterator[Observer]:
     ).decode()
     with ExitStack() as stack:
         connection = stack.enter_context(operator.connect(path, f"watch {request}"))
-        stream = stack.enter_context(connection.makefile("rb"))
+        stream = stack.enter_context(connection.makefile("rb", buffering=0))
         try:
             answer = stream.readline()
         except OSError as error:
@@ -40,16 +42,15 @@ def observe(path: Path, watch: Watch) -> Iterator[Observer]:
         except msgspec.ValidationError as error:
             raise HostError(f"the daemon's answer is not understood: {error}") from None
         connection.settimeout(None)
-        yield Observer(own, connection, stream)
+        yield Observer(own, connection)
 
 
 class Observer:
     """Who hears of events."""
 
-    def __init__(self, own: Own, connection: socket.socket, stream: IO[bytes]) -> None:
+    def __init__(self, own: Own, connection: socket.socket) -> None:
         self.own = own
         self._connection = connection
-        self._stream = stream
         self._lost: dict[tuple[int, int], int] = {}
         self._finished = False
 
@@ -59,9 +60,16 @@ class Observer:
         return sum(self._lost.values())
 
     def rounds(self) -> Iterator[list[Event]]:
-        """Lists of events in the order of their time. They end some time after
-        finish(). Raises HostError when the daemon ends them before."""
-        while (events := self._round()) is not None:
+        """Lists of events in the order of their time; empty ones after every SILENCE.
+        They end some time after finish(). Raises HostError when the daemon ends them
+        before."""
+        while True:
+            if not select([self._connection], [], [], SILENCE)[0]:
+                yield []
+                continue
+            events = self._round()
+            if events is None:
+                break
             events.sort(key=attrgetter("time"))
             yield events
         if not self._finished:
@@ -89,10 +97,13 @@ class Observer:
 
     def _read(self, size: int) -> bytes:
         """Fewer bytes: the daemon is gone."""
-        try:
-            return self._stream.read(size)
-        except ConnectionError:
-            return b""
+        data = bytearray()
+        with suppress(ConnectionError):
+            while len(data) < size:
+                if not (more := self._connection.recv(size - len(data))):
+                    break
+                data += more
+        return bytes(data)
 
     def finish(self) -> None:
         """Tell the daemon that this is enough. What it has still to say comes yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Sequence
 
 from flannelette.control import tracetext
@@ -59,7 +60,7 @@ def _trace(observer: Observer, wanted: int, as_json: bool) -> None:
     printed, ended = 0, None
     try:
         for events in observer.rounds():
-            printed += _show(follower.feed(events), own, as_json)
+            printed += _show(follower.feed(events, time.time_ns()), own, as_json)
             if follower.done:
                 break
     except HostError as error:

@@ -90,6 +90,9 @@ def lines(followed: Followed, own: Own) -> Iterator[str]:
         yield from _wrapped(_said(step, followed, own), label, _LABEL)
     if followed.verdict == Verdict.UNFINISHED:
         yield " " * 14 + "what came next is not known"
+    elif 0 < followed.ended < followed.packets:
+        others = plural(followed.packets - followed.ended, "other datagram")
+        yield " " * 14 + f"of {others} nothing is known"
 
 
 def _wrapped(text: str, label: str, indent: int) -> list[str]:

@@ -28,6 +28,8 @@ from flannelette.dataplane.forwarder import Direction, Watch
 
 PERIOD = 0.02
 """Seconds between two rounds."""
+_LAST_ROUNDS = 8
+"""More than what a ring holds: a round takes at most 1 MiB from each."""
 HEADER = struct.Struct("<BBHIQ")
 """Of a chunk: queue, direction, 1 if the round has more chunks, bytes of records, and
 events that this queue and direction lost so far."""
@@ -124,8 +126,8 @@ def watch_node(
 async def watch(
     forwarder: Watchable, own: Own, argument: str, enough: asyncio.Event
 ) -> AsyncGenerator[bytes]:
-    """The answer's line, and then its rounds, until the client has heard enough; once
-    more then, so that nothing is missing. Raises HostError before all that."""
+    """The answer's line, and then its rounds, until the client has heard enough; then
+    what the rings still hold. Raises HostError before all that."""
     wanted = _wanted(argument)
     try:
         forwarder.watch(wanted)
@@ -138,6 +140,9 @@ async def watch(
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD):
                     await enough.wait()
+            if chunks := _round(forwarder, told):
+                yield chunks
+        for _ in range(_LAST_ROUNDS):
             if chunks := _round(forwarder, told):
                 yield chunks
     finally:

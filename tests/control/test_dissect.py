@@ -90,24 +90,24 @@ def test_without_libpcap_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             V4 / ICMP(id=3, seq=4) / bytes(56),
-            "IP / ICMP 10.5.1.2 > 10.5.2.2 echo-request 0 id=3 seq=4",
+            "ICMP 10.5.1.2 > 10.5.2.2 echo-request 0 id=3 seq=4",
         ),
         (
             V4 / TCP(sport=5555, dport=443, flags="PA", seq=1, ack=2) / b"data",
-            "IP / TCP 10.5.1.2:5555 > 10.5.2.2:443 PA seq=1 ack=2",
+            "TCP 10.5.1.2:5555 > 10.5.2.2:443 PA seq=1 ack=2",
         ),
-        (V4 / UDP(sport=5555, dport=53), "IP / UDP 10.5.1.2:5555 > 10.5.2.2:53"),
+        (V4 / UDP(sport=5555, dport=53), "UDP 10.5.1.2:5555 > 10.5.2.2:53"),
         (
             V6 / TCP(sport=5555, dport=443, flags="S"),
-            "IPv6 / TCP 2001:db8::1:5555 > 2001:db8::2:443 S seq=0 ack=0",
+            "TCP 2001:db8::1:5555 > 2001:db8::2:443 S seq=0 ack=0",
         ),
         (
             V6 / ICMPv6EchoRequest(id=1, seq=2) / b"abc",
-            "2001:db8::1 > 2001:db8::2 IPv6 / ICMPv6 Echo Request (id: 0x1 seq: 0x2)",
+            "2001:db8::1 > 2001:db8::2 ICMPv6 Echo Request (id: 0x1 seq: 0x2)",
         ),
         (
             V4 / ICMP(type=3, code=4) / V4 / UDP(),
-            "IP / ICMP 10.5.1.2 > 10.5.2.2 dest-unreach fragmentation-needed / "
+            "ICMP 10.5.1.2 > 10.5.2.2 dest-unreach fragmentation-needed / "
             "IPerror / UDPerror",
         ),
     ],

@@ -166,6 +166,24 @@ def test_the_rest_of_a_packet_may_be_lost() -> None:
     assert found[0].verdict == Verdict.UNFINISHED
 
 
+def test_a_packet_is_given_up_also_when_nothing_else_comes() -> None:
+    follower = Follower()
+    begin = tx(b"data")[:2]
+    assert list(follower.feed(begin, begin[1].time + 10 * PATIENCE)) == []
+    assert list(follower.feed([], begin[1].time + PATIENCE)) == []
+    (one,) = follower.feed([], begin[1].time + PATIENCE + 1)
+    assert one.verdict == Verdict.UNFINISHED
+
+
+@pytest.mark.parametrize("kind", [SENT, DROPPED])
+def test_a_filter_may_tell_of_some_packets_of_a_frame(kind: EventKind) -> None:
+    follower = Follower()
+    begin = [event(READ, 1), event(WRAPPED, 1, packets=3), event(kind, 3)]
+    assert list(follower.feed(begin)) == []
+    (one,) = follower.feed([], begin[0].time + PATIENCE + 1)
+    assert one.verdict == Verdict(kind.name.lower())
+
+
 def test_the_end_of_watching_leaves_packets_unfinished() -> None:
     follower = Follower()
     assert list(follower.feed(tx(b"data")[:2])) == []

@@ -38,7 +38,7 @@ LONG = bytes(
     / TCP(sport=55555, dport=44444, flags="PA", seq=0xFFFFFFFF, ack=0xFFFFFFFF)
     / bytes(1300)
 )
-PING_LINE = "IP / ICMP 10.5.1.2 > 10.5.2.2 echo-request 0 id=3 seq=4"
+PING_LINE = "ICMP 10.5.1.2 > 10.5.2.2 echo-request 0 id=3 seq=4"
 
 
 @pytest.fixture
@@ -119,6 +119,15 @@ def test_a_superpacket_is_sent_as_many_datagrams() -> None:
     assert lines[-2:] == [
         "      2.0 us  wrapped    into 44 datagrams",
         "     52.0 us  sent       44 datagrams, 61,600 bytes",
+    ]
+
+
+def test_a_filter_may_hide_some_of_the_datagrams() -> None:
+    wrapped = event(EventKind.WRAPPED, packets=44, after=2)
+    lines = text([*tx(PING)[:2], wrapped, *tx(PING)[3:]])
+    assert lines[-2:] == [
+        "     12.0 us  sent       1 datagram, 84 bytes",
+        "              of 43 other datagrams nothing is known",
     ]
 
 

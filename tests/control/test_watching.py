@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import operator, watching
+from flannelette.control import observer as observer_module, operator, watching
 from flannelette.control.errors import HostError
 from flannelette.control.events import BadEvents, Event
 from flannelette.control.observer import Observer, observe, until_signalled
@@ -90,6 +90,30 @@ def test_silence_may_last(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeForwarder(*[[]] * 20, tx(b"end"))
     with watched_daemon(path, fake), observe(path, WATCH) as observer:
         assert len(next(observer.rounds())) == 4
+
+
+def test_an_observer_is_told_of_silence(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observer_module, "SILENCE", 0.001)
+    with watched_daemon(path, FakeForwarder()), observe(path, WATCH) as observer:
+        rounds = observer.rounds()
+        assert [next(rounds) for _ in range(3)] == [[], [], []]
+        observer.finish()
+        assert [each for each in rounds if each] == []
+
+
+def test_what_the_rings_still_hold_at_the_end_is_told(path: Path) -> None:
+    """Also while a slow observer holds up the rounds."""
+    packet = bytes(60_000)
+    rounds = [[event(EventKind.READ, number, data=packet)] for number in range(24)]
+    fake = FakeForwarder(*rounds)
+    with watched_daemon(path, fake), observe(path, WATCH) as observer:
+        until(lambda: len(fake.rounds) <= 20)
+        observer.finish()
+        told = [each.number for events in observer.rounds() for each in events]
+    assert len(told) >= 24 - 20 + 8
+    assert told == list(range(len(told)))
 
 
 def test_what_came_before_the_end_is_still_told(

@@ -82,8 +82,7 @@ def documents(out: bytes) -> list[dict[str, Any]]:
 
 
 def public(it: Lab, number: int) -> str:
-    node = it.status(number)["node"]
-    return f"{node['public_ip']}:{node['port']}"
+    return str(it.status(number)["node"]["public_ip"])
 
 
 def stages(document: dict[str, Any]) -> list[str]:
@@ -112,7 +111,7 @@ def test_a_ping_is_traced_through_all_stages_on_both_sides(it: Lab) -> None:
             assert [packet["verdict"] for packet in packets] == verdicts
             for packet, word in zip(packets, words, strict=True):
                 assert stages(packet) == (OUT if packet["direction"] == "tx" else IN)
-                assert packet["peer"] == public(it, other)
+                assert packet["peer"].startswith(f"{public(it, other)}:")
                 assert word in packet["summary"]
                 times = [stage["us"] for stage in packet["stages"]]
                 assert times == sorted(times)
@@ -137,28 +136,29 @@ def test_a_drop_is_traced_with_its_reason(it: Lab) -> None:
         out, err = watching.end()
     lines = out.decode().splitlines()
     assert lines[0].startswith("#1 tx ")
-    assert lines[1].split()[2] == "read"
-    assert lines[2].split()[2:] == ["DROPPED", "no_route"]
-    assert len(lines) == 3
+    assert lines[-2].split()[2] == "read"
+    assert lines[-1].split()[2:] == ["DROPPED", "no_route"]
+    assert len(lines) <= 4
     assert max(map(len, lines)) <= 80
     assert err.endswith("\n1 packet, 0 events lost\n")
 
 
 def test_a_stream_is_traced_as_it_was_cut_and_merged(it: Lab) -> None:
     """All packets of a connection that both sides told of have ended."""
-    argv = ["trace", "--json", "--count=0", "tcp and tcp[tcpflags] & tcp-push != 0"]
+    argv = ["trace", "--json", "--count=0", f"tcp and dst host {it.address(2)}"]
     data = bytes(range(256)) * 400
     with eyes(it, 1, *argv) as one, eyes(it, 2, *argv) as two:
         assert send_file(it, 1, 2, data) == data
         *sent, lost = documents(one.end(signal.SIGINT)[0])
-        *taken, _ = documents(two.end(signal.SIGINT)[0])
-    assert lost["lost"] == 0
+        *taken, lost2 = documents(two.end(signal.SIGINT)[0])
+    assert (lost["lost"], lost2["lost"]) == (0, 0)
     assert {packet["verdict"] for packet in sent} == {"sent"}
-    assert {packet["verdict"] for packet in taken} <= {"written", "merged"}
-    for packet in sent:
-        wrapped, sent_ = packet["stages"][-2:]
-        assert (wrapped["stage"], sent_["stage"]) == ("wrapped", "sent")
-        assert wrapped["packets"] == sent_["packets"]
+    assert {packet["verdict"] for packet in taken} == {"written"}
+    wrapped = [packet["stages"][-2]["packets"] for packet in sent]
+    assert wrapped == [packet["stages"][-1]["packets"] for packet in sent]
+    assert max(wrapped) > 1
+    assert sum(wrapped) == len(taken)
+    assert any("merged" in stages(packet) for packet in taken)
 
 
 @needs_tshark
@@ -178,7 +178,7 @@ def test_a_capture_shows_both_sides_and_drops(it: Lab, tmp_path: Path) -> None:
         assert "\n4 packets written, 0 events lost\n" in two.end(signal.SIGTERM)[1]
     fields = ["frame.interface_name", "frame.p2p_dir", "ip.src", "ip.dst"]
     fields += ["icmp.type", "udp.dstport", "frame.comment", "vxlan.vni"]
-    hosts = [it.status(number)["node"]["public_ip"] for number in (1, 2)]
+    hosts = [public(it, number) for number in (1, 2)]
     port = str(it.status(1)["node"]["port"])
     vni = "1" if backend == "vxlan" else ""
     out, back = f"{hosts[0]},{here}", f"{hosts[1]},{there}"
