@@ -237,15 +237,14 @@ def _ipam(network: Network, node: NodeSubnet) -> dict[str, Any]:
 
 def strangers(config: Mapping[str, Any], node: NodeSubnet) -> list[str]:
     """The subnets of a delegate's configuration that are not the node's any more."""
-    found = []
     ipam = config.get("ipam")
     ranges = ipam.get("ranges") if isinstance(ipam, dict) else None
-    for alternatives in ranges if isinstance(ranges, list) else []:
-        for one in alternatives if isinstance(alternatives, list) else []:
-            subnet = one.get("subnet") if isinstance(one, dict) else None
-            if isinstance(subnet, str) and not _among(subnet, node):
-                found.append(subnet)
-    return found
+    subnets = [
+        one.get("subnet")
+        for alternatives in (ranges if isinstance(ranges, list) else [])
+        for one in _objects(alternatives)
+    ]
+    return [it for it in subnets if isinstance(it, str) and not _among(it, node)]
 
 
 def _among(subnet: str, node: NodeSubnet) -> bool:
@@ -253,6 +252,29 @@ def _among(subnet: str, node: NodeSubnet) -> bool:
         return ip_network(subnet) in node.subnets
     except ValueError:
         return False
+
+
+def resolved(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result in which a route that has no gateway has that of an address: CNI 1.1,
+    "Success". Those we ask for have none (N5), and CHECK of bridge 1.1.1 finds a route
+    only by its gateway."""
+    gateways: dict[bool, str] = {}  # of IPv6, and not
+    for one in _objects(result.get("ips")):
+        gateway = one.get("gateway")
+        if isinstance(gateway, str):
+            gateways.setdefault(":" in gateway, gateway)
+    routes = []
+    for route in _objects(result.get("routes")):
+        gateway = gateways.get(":" in str(route.get("dst")))
+        unset = gateway is not None and set(route) == {"dst"}
+        routes.append({**route, "gw": gateway} if unset else route)
+    return {**result, "routes": routes}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    """Those of an array."""
+    items = value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, dict)]
 
 
 def encode(config: Mapping[str, Any]) -> bytes:

@@ -119,7 +119,9 @@ def _check(call: Call) -> bytes:
         raise CniError(
             SUBNET_CHANGED, f"the node's subnet is no longer {', '.join(lost)}"
         )
-    _run_saved(call, config, "delegate check")
+    previous = cniconfig.resolved(call.network.previous)
+    resolved = call.network._replace(previous=previous)
+    _run_saved(Call(call.environ, resolved), config, "delegate check")
     return b""
 
 

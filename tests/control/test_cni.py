@@ -317,11 +317,33 @@ def test_check_asks_the_delegate(host: Host, bridge: Delegate) -> None:
     assert host.call("ADD", host.config()).code == 0
     config = host.config(prevResult=RESULT)
     assert host.call("CHECK", config) == (0, b"")
-    assert bridge.calls[1].config == {**bridge.calls[0].config, "prevResult": RESULT}
+    told = {**bridge.calls[0].config, "prevResult": {**RESULT, "routes": []}}
+    assert bridge.calls[1].config == told
     bridge.fails("CHECK", code=77, message="no such address")
     error = host.call("CHECK", config).error
     assert error["code"] == 77
     assert error["msg"] == "failed to delegate check: no such address"
+
+
+def test_check_expects_routes_through_the_gateway(host: Host, bridge: Delegate) -> None:
+    """Those we asked for have none (N5): bridge 1.1.1 would not find them."""
+    ips = [
+        {"address": "10.1.17.2/24", "gateway": "10.1.17.1"},
+        {"address": "fc00::2/64", "gateway": "fc00::1"},
+        {"address": "10.9.0.2/24", "gateway": "10.9.0.1"},
+    ]
+    other = {"dst": "10.2.0.0/16", "gw": "10.1.17.9"}
+    link = {"dst": "10.3.0.0/16", "scope": 253}
+    result = {"ips": ips, "routes": [N4, N6, other, link], "dns": {}}
+    assert host.call("ADD", host.config()).code == 0
+    assert host.call("CHECK", host.config(prevResult=result)).code == 0
+    assert bridge.calls[1].config["prevResult"] == {
+        **result,
+        "routes": [N4 | {"gw": "10.1.17.1"}, N6 | {"gw": "fc00::1"}, other, link],
+    }
+    strange = {"ips": [5, {"gateway": 5}], "routes": [5, {"dst": 5}, N4]}
+    assert host.call("CHECK", host.config(prevResult=strange)).code == 0
+    assert bridge.calls[2].config["prevResult"]["routes"] == [{"dst": 5}, N4]
 
 
 def test_check_needs_an_attachment_and_its_result(host: Host, bridge: Delegate) -> None:
