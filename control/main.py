@@ -31,6 +31,7 @@ Commands:
   doctor      say why nodes do not talk, and what cures it
   trace       follow the next packets through it, stage by stage
   capture     write packets, inside and outside of the overlay, for Wireshark
+  docker-opts give Docker's daemon this node's subnet
   net-config  show or write the network configuration of a local store
   cleanup     remove the traffic rules that a daemon left
   demo        watch an overlay of several nodes at work on this machine
@@ -180,6 +181,12 @@ def _capture(argv: Sequence[str]) -> int:
     return capture.main(argv)
 
 
+def _docker_opts(argv: Sequence[str]) -> int:
+    from flannelette.control import dockeropts
+
+    return dockeropts.main(argv, os.environ)
+
+
 def _net_config(argv: Sequence[str]) -> int:
     parser = Parser(
         "net-config",
@@ -273,6 +280,7 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "doctor": _doctor,
     "trace": _trace,
     "capture": _capture,
+    "docker-opts": _docker_opts,
     "net-config": _net_config,
     "cleanup": _cleanup,
     "demo": _demo,
