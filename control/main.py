@@ -158,15 +158,15 @@ def _status(argv: Sequence[str]) -> int:
 
 
 def _top(argv: Sequence[str]) -> int:
-    from flannelette.control import top
+    from flannelette.control.top import command
 
-    return top.main(argv)
+    return command.main(argv)
 
 
 def _doctor(argv: Sequence[str]) -> int:
-    from flannelette.control import doctor
+    from flannelette.control.doctor import command
 
-    return doctor.main(argv, os.environ)
+    return command.main(argv, os.environ)
 
 
 def _trace(argv: Sequence[str]) -> int:

@@ -24,7 +24,8 @@ MAY_IMPORT = {
 MODULES = sorted(
     path.relative_to(ROOT)
     for folder in MAY_IMPORT
-    for path in (ROOT / folder).glob("*.py")
+    for path in (ROOT / folder).rglob("*.py")
+    if path != ROOT / "native" / "src" / "build.py"  # no module: it makes one
 )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import top, topscreen
 from flannelette.control.errors import ConfigError, HostError
 from flannelette.control.main import main
+from flannelette.control.top import command, screen
 from tests.helpers.pseudoterminal import terminal
 from tests.helpers.terminal import Terminal
 
@@ -45,14 +45,14 @@ def test_each_stream_must_be_one(name: str, monkeypatch: Patch) -> None:
     for stream in (io.StringIO(), None):
         monkeypatch.setattr(sys, name, stream)
         with pytest.raises(ConfigError, match="needs a terminal"):
-            top.main([])
+            command.main([])
 
 
 def test_it_must_be_one_to_draw_on(monkeypatch: Patch) -> None:
     be_on_a_terminal(monkeypatch)
     monkeypatch.setenv("TERM", "dumb")
     with pytest.raises(ConfigError, match="needs a terminal"):
-        top.main([])
+        command.main([])
 
 
 @pytest.mark.parametrize("value", ["0", "0.09", "3601", "-1", "nan", "inf", "soon", ""])
@@ -69,14 +69,14 @@ def test_flags_and_variables_say_which_daemon(monkeypatch: Patch) -> None:
         asked.append((path, interval))
         return 0
 
-    monkeypatch.setattr(topscreen, "main", watch)
+    monkeypatch.setattr(screen, "main", watch)
     monkeypatch.setenv("FLANNELD_OPERATOR_SOCKET", "/run/o.sock")
     for argv in (
         [],
         ["--operator-socket=/x", "--interval=0.5"],
         ["--subnet-file=/y/z"],
     ):
-        assert top.main(argv) == 0
+        assert command.main(argv) == 0
     assert asked == [
         (Path("/run/o.sock"), 1.0),
         (Path("/x"), 0.5),
@@ -88,7 +88,7 @@ def test_without_textual_it_says_how_to_get_it(monkeypatch: Patch) -> None:
     be_on_a_terminal(monkeypatch)
     monkeypatch.setitem(sys.modules, "textual", None)
     with pytest.raises(HostError, match="pip install 'flannelette\\[tools\\]'"):
-        top.main([])
+        command.main([])
 
 
 def test_help(capsys: Capture) -> None:

@@ -25,12 +25,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from flannelette.control import operator, status, topmodel
+from flannelette.control import operator, status
 from flannelette.control.errors import HostError
 from flannelette.control.status import StatusDocument
-from flannelette.control.topmodel import Column, Peer, View
-from flannelette.control.toptable import Table
-from flannelette.control.toptext import Talk, keys, summary, title, waiting
+from flannelette.control.top import model
+from flannelette.control.top.model import Column, Peer, View
+from flannelette.control.top.table import Table
+from flannelette.control.top.text import Talk, keys, summary, title, waiting
 
 SAMPLES = 512
 """That charts are made of: as many as the widest terminal shows."""
@@ -163,7 +164,7 @@ class Top(App[None]):
         if answer.status is not None:
             view = self._view_of(answer.status)
         elif view is not None:  # the last one stays, without its rates
-            view = topmodel.view(None, view.status, None)
+            view = model.view(None, view.status, None)
         self._last = answer.status
         self._heard = view, answer.trouble
         self.samples.append(_sample(view))
@@ -172,8 +173,8 @@ class Top(App[None]):
 
     def _view_of(self, now: StatusDocument) -> View:
         before = self._last
-        seconds = topmodel.seconds_between(before, now) if before else None
-        return topmodel.view(before, now, seconds)
+        seconds = model.seconds_between(before, now) if before else None
+        return model.view(before, now, seconds)
 
     # ---- what is drawn ---------------------------------------------------------------
 
@@ -194,7 +195,7 @@ class Top(App[None]):
             return
         lines = summary(view, list(self.samples), talk, width, height)
         self._summary.update(Group(*lines))
-        peers = topmodel.in_order(view.peers, self._by, self._reverse)
+        peers = model.in_order(view.peers, self._by, self._reverse)
         self._table = Table(width - 1, peers)  # the scrollbar has one
         self._head.update(self._table.head(self._by, self._reverse))
         self._peers.show(self._table, peers)

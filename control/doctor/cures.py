@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from flannelette.control.config import Config
-from flannelette.control.doctorfirewall import Chain
+from flannelette.control.doctor.firewall import Chain
 from flannelette.control.flagvalues import Etcd, Local, Static
 from flannelette.control.lease import Lease
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from flannelette.control.backend import Backend
 from flannelette.control.config import Config
-from flannelette.control.doctorfirewall import Chains
+from flannelette.control.doctor.firewall import Chains
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig

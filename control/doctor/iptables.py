@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Literal
 
-from flannelette.control.doctorfirewall import (
+from flannelette.control.doctor.firewall import (
     Chain,
     Condition,
     Packet,

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any
 
-from flannelette.control import doctorcures as cures
-from flannelette.control.doctorfacts import Cure, Facts, Finding, Subnet
-from flannelette.control.doctorfirewall import Block, Packet, blocked
+from flannelette.control.doctor import cures
+from flannelette.control.doctor.facts import Cure, Facts, Finding, Subnet
+from flannelette.control.doctor.firewall import Block, Packet, blocked
 from flannelette.dataplane.asking import Address
 
 Findings = Iterator[Finding]

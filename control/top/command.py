@@ -40,9 +40,9 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("top needs a terminal; flannelette status does not")
     need("textual", "top")
 
-    from flannelette.control import topscreen
+    from flannelette.control.top import screen
 
-    return topscreen.main(operator_socket(wanted, os.environ), wanted.interval)
+    return screen.main(operator_socket(wanted, os.environ), wanted.interval)
 
 
 def _interval(text: str) -> float:

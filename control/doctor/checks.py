@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from flannelette.control import (
-    doctornode as node,
-    doctorpeers as peers,
-    doctorrules as rules,
-    doctorstore as store,
-)
-from flannelette.control.doctorfacts import Facts, Finding, Severity
+from flannelette.control.doctor import node, peers, rules, store
+from flannelette.control.doctor.facts import Facts, Finding, Severity
 
 Check = Callable[[Facts], Iterator[Finding]]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from flannelette.control import doctorcures as cures
-from flannelette.control.doctorfacts import Cure, Facts, Finding, Severity
+from flannelette.control.doctor import cures
+from flannelette.control.doctor.facts import Cure, Facts, Finding, Severity
 from flannelette.control.lease import Lease
 from flannelette.dataplane.asking import Address
 

@@ -18,7 +18,7 @@ import msgspec
 
 from flannelette.control import config, operator
 from flannelette.control.config import Config
-from flannelette.control.doctorfacts import Daemon
+from flannelette.control.doctor.facts import Daemon
 from flannelette.control.errors import ConfigError, HostError
 from flannelette.control.flagvalues import Etcd
 from flannelette.control.goflags import HelpWanted

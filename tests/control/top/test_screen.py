@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from flannelette.control.errors import HostError
-from flannelette.control.topscreen import Top
+from flannelette.control.top.screen import Top
 from tests.helpers.statusdocuments import document, peer
 from tests.helpers.storerig import eventually
 
@@ -129,7 +129,7 @@ async def test_another_size_is_drawn_anew() -> None:
 
 
 async def test_only_rows_that_are_seen_are_made(monkeypatch: Any) -> None:
-    from flannelette.control.toptable import Table
+    from flannelette.control.top.table import Table
 
     made = 0
     row = Table.row

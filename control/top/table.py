@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from flannelette.control.status import printable
-from flannelette.control.topfigures import ago, si
-from flannelette.control.topmodel import Column, Peer
-from flannelette.control.toptext import DIM, HEAD, KEY, RX, TX, Part
+from flannelette.control.top.figures import ago, si
+from flannelette.control.top.model import Column, Peer
+from flannelette.control.top.text import DIM, HEAD, KEY, RX, TX, Part
 
 _HEADS = {
     Column.PEER: "peer",

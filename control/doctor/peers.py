@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from flannelette.control import doctorcures as cures
-from flannelette.control.doctorfacts import (
+from flannelette.control.doctor import cures
+from flannelette.control.doctor.facts import (
     Cure,
     Facts,
     Finding,

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.text import Text
 
 from flannelette.control.status import NodeDocument, StatusDocument, duration, printable
-from flannelette.control.topfigures import chart, gauge, mean, si
-from flannelette.control.topmodel import Direction, Loss, Queue, View
+from flannelette.control.top.figures import chart, gauge, mean, si
+from flannelette.control.top.model import Direction, Loss, Queue, View
 
 TX, RX = "cyan", "magenta"
 DIM, BAD, WARN, GOOD = "dim", "bold red", "yellow", "green"

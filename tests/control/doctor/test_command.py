@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from flannelette.control import config, doctor, doctordaemon
-from flannelette.control.doctorfacts import (
+from flannelette.control import config
+from flannelette.control.doctor import command, daemon
+from flannelette.control.doctor.facts import (
     Cure,
     Daemon,
     Facts,
@@ -49,20 +50,20 @@ findings = st.builds(
 
 @given(st.lists(findings, max_size=3))
 def test_lines_are_of_80_columns_but_for_long_words(found: list[Finding]) -> None:
-    for line in doctor.render(FACTS, found).splitlines():
+    for line in command.render(FACTS, found).splitlines():
         longest = max(map(len, line.split()), default=0)
         assert line.isprintable()
         assert len(line) <= WIDTH or longest > WIDTH - 20 or "'" in line or '"' in line
 
 
 @given(commands)
-def test_a_command_can_be_pasted(command: str) -> None:
-    finding = Finding("c", "what", "why", Cure(command))
-    text = doctor.render(FACTS, [finding])
+def test_a_command_can_be_pasted(curing: str) -> None:
+    finding = Finding("c", "what", "why", Cure(curing))
+    text = command.render(FACTS, [finding])
     _, _, rest = text.partition("     cure ")
     pasted, _, _ = rest.partition("\n\nnode ")
     joined = pasted.replace(" \\\n", " ")  # as shells do, and shlex does not
-    assert shlex.split(joined) == shlex.split(command)
+    assert shlex.split(joined) == shlex.split(curing)
 
 
 def test_worst_first_and_one_command_each() -> None:
@@ -84,7 +85,7 @@ def test_worst_first_and_one_command_each() -> None:
             Severity.WARNING,
         ),
     ]
-    text = doctor.render(replace(FACTS, peers=[peer], unchecked=["a thing"]), found)
+    text = command.render(replace(FACTS, peers=[peer], unchecked=["a thing"]), found)
     assert (
         text
         == """\
@@ -110,13 +111,13 @@ unchecked a thing"""
 
 
 def test_help_and_wrong_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.main(["--help"], {}) == 0
+    assert command.main(["--help"], {}) == 0
     out = capsys.readouterr().out
     assert out.startswith("Usage: flannelette doctor ")
     assert max(map(len, out.splitlines())) <= WIDTH
     for argv in (["--whatever"], ["--version"], ["--store=nothing"], ["extra"]):
         with pytest.raises(ConfigError):
-            doctor.main(argv, {})
+            command.main(argv, {})
 
 
 # ---- a running daemon's settings -----------------------------------------------------
@@ -136,13 +137,15 @@ with socket.socket(socket.AF_UNIX) as sock:
 
 
 @contextmanager
-def daemon(directory: Path, *flags: str, **environ: str) -> Iterator[tuple[Path, int]]:
+def pretended(
+    directory: Path, *flags: str, **environ: str
+) -> Iterator[tuple[Path, int]]:
     """What looks like one from outside: command line, variables, directory, socket."""
     path = directory / "s"
-    command = [sys.executable, "-c", LISTENER, "run", *flags, str(path)]
-    command.insert(-1, "--operator-socket")
+    argv = [sys.executable, "-c", LISTENER, "run", *flags, str(path)]
+    argv.insert(-1, "--operator-socket")
     with subprocess.Popen(
-        command, env=environ, cwd=directory, stdout=subprocess.PIPE
+        argv, env=environ, cwd=directory, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -153,9 +156,9 @@ def daemon(directory: Path, *flags: str, **environ: str) -> Iterator[tuple[Path,
 def test_its_own_flags_and_variables_count(tmp_path: Path) -> None:
     flags = ["--store=static:peers.toml", "--etcd-password=hush"]
     variables = {"FLANNELD_ETCD_USERNAME": "me", "FLANNELD_OFFLOAD": "none"}
-    with daemon(tmp_path, *flags, **variables) as (path, pid):
+    with pretended(tmp_path, *flags, **variables) as (path, pid):
         given_flags = [f"--operator-socket={path}", "--offload=auto"]
-        settings, found = doctordaemon.find(given_flags, {})
+        settings, found = daemon.find(given_flags, {})
     assert settings.store == Static(tmp_path / "peers.toml")
     assert settings.offload == frozenset()
     assert (settings.etcd_username, settings.etcd_password) == ("me", "hush")
@@ -170,7 +173,7 @@ def test_its_own_flags_and_variables_count(tmp_path: Path) -> None:
 def test_without_one_what_was_given_counts(tmp_path: Path) -> None:
     path = tmp_path / "s"
     flags = [f"--operator-socket={path}", "--etcd-username=me", "--etcd-password", "no"]
-    settings, found = doctordaemon.find(flags, {})
+    settings, found = daemon.find(flags, {})
     assert settings.etcd_username == "me"
     assert (found.status, found.pid) == (None, None)
     assert found.restart == (
@@ -183,6 +186,6 @@ def test_a_socket_that_is_no_daemon_s(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as nobody:
         nobody.bind(str(path))
-    _, found = doctordaemon.find([f"--operator-socket={path}"], {})
+    _, found = daemon.find([f"--operator-socket={path}"], {})
     assert found.pid is None
     assert re.search("refused", found.error or "")

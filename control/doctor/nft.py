@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from flannelette.control.doctorfirewall import (
+from flannelette.control.doctor.firewall import (
     Chain,
     Condition,
     Packet,

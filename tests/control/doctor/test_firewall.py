@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flannelette.benchmarks.netns import tool
-from flannelette.control import doctoriptables, doctornft
-from flannelette.control.doctorfirewall import Block, Packet, blocked, by_name
+from flannelette.control.doctor import iptables, nft
+from flannelette.control.doctor.firewall import Block, Packet, blocked, by_name
 from tests.helpers import freshnet
 from tests.helpers.ns import needs_namespaces
 
@@ -85,15 +85,15 @@ table inet two {{
 """
 
 
-def nft(*arguments: str, rules: str = "") -> subprocess.CompletedProcess[str]:
+def run_nft(*arguments: str, rules: str = "") -> subprocess.CompletedProcess[str]:
     command = [tool("nft"), *arguments]
     return subprocess.run(command, input=rules, text=True, capture_output=True)
 
 
 def judged(hooks: list[str] | None = None) -> Block | None:
-    done = nft("-j", "list", "ruleset")
+    done = run_nft("-j", "list", "ruleset")
     assert done.returncode == 0, done.stderr
-    return blocked(by_name(doctornft.chains(done.stdout)), hooks or ["output"], PACKET)
+    return blocked(by_name(nft.chains(done.stdout)), hooks or ["output"], PACKET)
 
 
 def is_dropped(sender: socket.socket) -> bool:
@@ -125,7 +125,7 @@ def compare(conditions: list[str], count: int, only_blocks: bool) -> None:
             )
             @given(rulesets(conditions))
             def one(rules: str) -> None:
-                if nft("-f", "-", rules=rules).returncode:
+                if run_nft("-f", "-", rules=rules).returncode:
                     return  # nft itself sees that it makes no sense
                 says, is_so = judged() is not None, is_dropped(sender)
                 outcomes.add((says, is_so))
@@ -202,7 +202,7 @@ PASSED = [
 
 def saved(rules: str, policy: str = "ACCEPT") -> Block | None:
     text = SAVED.format(rules=rules, policy=policy)
-    chains = by_name(doctoriptables.chains(text, "iptables"))
+    chains = by_name(iptables.chains(text, "iptables"))
     return blocked(chains, ["prerouting", "input"], INCOMING)
 
 
@@ -228,7 +228,7 @@ def test_a_policy_drops_what_no_rule_saves() -> None:
 
 def test_ip6tables_is_not_asked_about_ipv4() -> None:
     text = SAVED.format(rules="-A INPUT -j DROP", policy="DROP")
-    chains = by_name(doctoriptables.chains(text, "ip6tables"))
+    chains = by_name(iptables.chains(text, "ip6tables"))
     assert blocked(chains, ["input"], INCOMING) is None
 
 
@@ -253,7 +253,7 @@ values = st.recursive(
 def test_any_list_is_understood_or_refused(value: Any) -> None:
     for text in (json.dumps(value), json.dumps({"nftables": value})):
         try:
-            chains = by_name(doctornft.chains(text))
+            chains = by_name(nft.chains(text))
         except ValueError:
             continue
         blocked(chains, ["input"], INCOMING)
@@ -266,7 +266,7 @@ def test_any_match_is_decided_or_not(match: Any) -> None:
     rule = {**family, "chain": "c", "handle": 1, "expr": [statement, {"drop": None}]}
     chain = {**family, "name": "c", "hook": "input", "prio": 0, "policy": "accept"}
     text = json.dumps({"nftables": [{"chain": chain}, {"rule": rule}]})
-    blocked(by_name(doctornft.chains(text)), ["input"], INCOMING)
+    blocked(by_name(nft.chains(text)), ["input"], INCOMING)
 
 
 WORDS = [
@@ -278,7 +278,7 @@ WORDS = [
 @given(st.text("*:-A INPUTjDROP \n'\"!", max_size=60))
 def test_any_text_is_understood_or_refused(text: str) -> None:
     try:
-        chains = by_name(doctoriptables.chains(text, "iptables"))
+        chains = by_name(iptables.chains(text, "iptables"))
     except ValueError:
         return
     blocked(chains, ["input"], INCOMING)
@@ -288,7 +288,7 @@ def test_any_text_is_understood_or_refused(text: str) -> None:
 def test_any_rule_is_understood_or_refused(words: list[str]) -> None:
     text = f"*filter\n:INPUT DROP [0:0]\n-A INPUT {' '.join(words)}\nCOMMIT\n"
     try:
-        chains = by_name(doctoriptables.chains(text, "iptables"))
+        chains = by_name(iptables.chains(text, "iptables"))
     except ValueError:
         return
     blocked(chains, ["input"], INCOMING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flannelette.control.doctorfacts import (
+from flannelette.control.doctor.facts import (
     Cure,
     Facts,
     Finding,

@@ -12,18 +12,14 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
-from flannelette.control import (
-    backends,
-    doctoriptables,
-    doctornft,
-    interface,
-)
+from flannelette.control import backends, interface
 from flannelette.control.backend import Backend, Routes
 from flannelette.control.config import Config
-from flannelette.control.doctorasking import ask_peers
-from flannelette.control.doctordaemon import find
-from flannelette.control.doctorfacts import Facts, Peer, StoreFacts, Subnet
-from flannelette.control.doctorfirewall import Chain, by_name
+from flannelette.control.doctor import iptables, nft
+from flannelette.control.doctor.asking import ask_peers
+from flannelette.control.doctor.daemon import find
+from flannelette.control.doctor.facts import Facts, Peer, StoreFacts, Subnet
+from flannelette.control.doctor.firewall import Chain, by_name
 from flannelette.control.errors import (
     ConfigError,
     HostError,
@@ -195,12 +191,12 @@ def _with_chains(facts: Facts) -> Facts:
     chains: list[Chain] = []
     unchecked = list(facts.unchecked)
     try:
-        chains += doctornft.chains(_output("nft", "-j", "list", "ruleset"))
+        chains += nft.chains(_output("nft", "-j", "list", "ruleset"))
     except (OSError, ValueError) as error:
         unchecked.append(f"firewall rules of nftables: {one_line(error)}")
     for syntax in ("iptables", "ip6tables"):
         try:
-            chains += doctoriptables.chains(_output(f"{syntax}-save"), syntax)
+            chains += iptables.chains(_output(f"{syntax}-save"), syntax)
         except FileNotFoundError:  # then nobody uses it
             continue
         except (OSError, ValueError) as error:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flannelette.control import status, topmodel
+from flannelette.control import status
 from flannelette.control.status import StatusDocument
-from flannelette.control.topmodel import (
+from flannelette.control.top import model
+from flannelette.control.top.model import (
     SOCKET_FULL,
     TUN_FULL,
     Column,
@@ -33,7 +34,7 @@ def parsed(
 
 
 def view(before: StatusDocument | None, now: StatusDocument) -> View:
-    return topmodel.view(before, now, before and seconds_between(before, now))
+    return model.view(before, now, before and seconds_between(before, now))
 
 
 # ---- rates ---------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flannelette.control import config
-from flannelette.control.doctorchecks import diagnose
-from flannelette.control.doctorfacts import Cure, Facts, Finding, PeerFacts
-from flannelette.control.doctorlook import look
+from flannelette.control.doctor.checks import diagnose
+from flannelette.control.doctor.facts import Cure, Facts, Finding, PeerFacts
+from flannelette.control.doctor.look import look
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import HelpWanted
 from flannelette.control.status import WIDTH, printable

@@ -1,0 +1,1 @@
+"""Why two nodes do not talk: `flannelette doctor`."""
