@@ -94,7 +94,6 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     try:
         if name == "-":
             yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
         else:
             with Path(name).open("wb") as file:
                 yield file

@@ -23,11 +23,17 @@ from scapy.packet import Packet
 from flannelette.control.capture import KINDS, SNAP, outer_headers
 from flannelette.control.events import Event
 from flannelette.control.main import main
-from flannelette.control.watching import Own
+from flannelette.control.watching import HEADER, Own
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind, Watch
-from tests.helpers.eventrecords import START, event, rx, tx
+from tests.helpers.eventrecords import START, encode, event, rx, tx
 from tests.helpers.tshark import dissect, needs_tshark
-from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
+from tests.helpers.watched import (
+    GOOD,
+    OWN,
+    FakeForwarder,
+    strange_daemon,
+    watched_daemon,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -194,6 +200,14 @@ def test_headers_are_sound(peer: str, direction: Direction, length: int) -> None
     assert outer_headers(sent, OWN) + sent.data == bytes(wanted)
 
 
+def test_a_checksum_is_never_none_for_ipv6() -> None:
+    """RFC 8200 section 8.1: one that is 0 is sent as 0xFFFF."""
+    peer = ip_address("2001:db8::2")
+    sent = event(EventKind.SENT, outer=True, peer=peer, data=bytes(2))
+    before = outer_headers(sent, OWN)[-2:]
+    assert outer_headers(sent._replace(data=before), OWN)[-2:] == b"\xff\xff"
+
+
 def test_a_datagram_of_nobody_is_written_too() -> None:
     dropped = event(EventKind.DROPPED, outer=True, data=b"x")
     assert IP(outer_headers(dropped, OWN)).dst == "0.0.0.0"
@@ -275,6 +289,20 @@ def test_a_disk_that_is_full_later_is_one_line(path: Path, capsys: Capture) -> N
     with watched_daemon(path, FakeForwarder([], [], many)):
         assert main(["capture", f"--operator-socket={path}", "-w", "/dev/full"]) == 1
     assert_one_line(capsys, "No space left on device")
+
+
+@needs_tshark
+def test_the_daemons_end_is_one_line_after_what_there_was(
+    path: Path, capsys: Capture
+) -> None:
+    records = encode(with_bytes(tx(PING)))
+    file = path.with_name("file")
+    with strange_daemon(path, GOOD + HEADER.pack(0, 0, 0, len(records), 7) + records):
+        assert main(["capture", f"--operator-socket={path}", "-w", str(file)]) == 1
+    err = capsys.readouterr().err
+    assert "\n2 packets written, 7 events lost\n" in err
+    assert err.endswith("\nflannelette: the daemon has ended the watching\n")
+    assert len(dissect(file, "frame.number")) == 2
 
 
 def program(path: Path, *flags: str) -> list[str]:

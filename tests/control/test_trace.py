@@ -25,10 +25,16 @@ from flannelette.control.events import Event
 from flannelette.control.following import Follower
 from flannelette.control.main import main
 from flannelette.control.trace import SNAP
-from flannelette.control.watching import Own
+from flannelette.control.watching import HEADER, Own
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind
-from tests.helpers.eventrecords import PEER, event, rx, tx
-from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
+from tests.helpers.eventrecords import PEER, encode, event, rx, tx
+from tests.helpers.watched import (
+    GOOD,
+    OWN,
+    FakeForwarder,
+    strange_daemon,
+    watched_daemon,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -244,6 +250,7 @@ def test_a_signal_ends_it_well(path: Path, number: int) -> None:
     fake = FakeForwarder([*tx(PING), *rx(PING)[:2]])
     fake.lost = {(0, Direction.TX): 1234}
     command = [sys.executable, "-m", "flannelette.control", "trace", "--count=0"]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     with (
         watched_daemon(path, fake),
         subprocess.Popen(
@@ -251,6 +258,7 @@ def test_a_signal_ends_it_well(path: Path, number: int) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=buffered,
         ) as process,
     ):
         assert process.stdout is not None
@@ -261,6 +269,19 @@ def test_a_signal_ends_it_well(path: Path, number: int) -> None:
     assert out.endswith("what came next is not known\n")
     assert err.endswith("\n2 packets, 1,234 events lost\n")
     assert fake.unwatched == 1
+
+
+def test_the_daemons_end_is_one_line_after_what_there_was(
+    path: Path, capsys: Capture
+) -> None:
+    records = encode([*tx(PING), *rx(PING)[:1]])
+    with strange_daemon(path, GOOD + HEADER.pack(0, 0, 0, len(records), 7) + records):
+        assert main(["trace", f"--operator-socket={path}"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("what came next is not known\n")
+    assert err.endswith(
+        "\n2 packets, 7 events lost\nflannelette: the daemon has ended the watching\n"
+    )
 
 
 def assert_one_line(capsys: Capture, *parts: str) -> None:

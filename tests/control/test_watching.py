@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,13 @@ from flannelette.control.watching import HEADER
 from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 from tests.helpers.eventrecords import encode, event, rx, tx
 from tests.helpers.ns import until
-from tests.helpers.watched import OWN, FakeForwarder, watched_daemon
+from tests.helpers.watched import (
+    GOOD,
+    OWN,
+    FakeForwarder,
+    strange_daemon,
+    watched_daemon,
+)
 
 WATCH = Watch(((6, 0, 0, 65535),), 128, 0b11)
 
@@ -198,31 +202,6 @@ def test_a_slow_observer_holds_up_the_rounds_only(path: Path) -> None:
 # ---- daemons that are not ours -------------------------------------------------------
 
 
-@contextmanager
-def strange_daemon(path: Path, answer: bytes) -> Iterator[None]:
-    """Answers one client with these bytes."""
-
-    def answered() -> None:
-        client, _ = listener.accept()
-        with client:
-            client.recv(1 << 17)
-            client.sendall(answer)
-
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=answered)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
-
-
-GOOD = (
-    b'{"device":"flannel0","mtu":1472,"address":"192.0.2.1","address6":null,'
-    b'"port":8285,"vxlan":false}\n'
-)
 RECORDS = encode(tx(b"one"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,12 @@ from flannelette.dataplane.forwarder import Direction, Watch
 from tests.helpers.eventrecords import encode
 
 OWN = Own("flannel0", 1472, "192.0.2.1", "2001:db8::1", 8285, False)
+
+GOOD = (
+    b'{"device":"flannel0","mtu":1472,"address":"192.0.2.1","address6":null,'
+    b'"port":8285,"vxlan":false}\n'
+)
+"""The first line of an answer."""
 
 Ring = tuple[int, Direction]
 
@@ -71,3 +78,24 @@ def watched_daemon(path: Path, fake: FakeForwarder, own: Own = OWN) -> Iterator[
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+@contextmanager
+def strange_daemon(path: Path, answer: bytes) -> Iterator[None]:
+    """Answers one client with these bytes."""
+
+    def answered() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(1 << 17)
+            client.sendall(answer)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=answered)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()

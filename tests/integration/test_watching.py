@@ -29,9 +29,10 @@ IN = ["received", "checked", "unwrapped", "written"]
 NOWHERE = "10.5.254.1"
 """In the overlay, and in no node's subnet."""
 OVERLAYS: dict[str, dict[str, Any]] = {
-    "udp": {"backend": {"Type": "udp"}},
+    "udp": {"backend": {"Type": "udp"}, "ipv6": True},
     "vxlan": {"backend": {"Type": "vxlan"}, "ipv6": True, "flags": ["--queues=2"]},
 }
+one_overlay = pytest.mark.parametrize("it", ["vxlan"], indirect=True)
 INSIDE = {"udp": "udp.port==8285,ip", "vxlan": "udp.port==8472,vxlan"}
 
 
@@ -120,8 +121,6 @@ def test_a_ping_is_traced_through_all_stages_on_both_sides(it: Lab) -> None:
 
 
 def test_an_ipv6_ping_is_traced(it: Lab) -> None:
-    if it.pods[1].address6 is None:
-        pytest.skip("this overlay has no IPv6")
     with eyes(
         it, 1, "trace", "--json", "--count=2", "icmp6", "and", "ip6[40]>=128"
     ) as a:
@@ -197,6 +196,7 @@ def test_a_capture_shows_both_sides_and_drops(it: Lab, tmp_path: Path) -> None:
     assert not any("Bad" in status for status in bad)
 
 
+@one_overlay
 @needs_tshark
 def test_a_capture_is_piped_as_it_goes(it: Lab) -> None:
     """tshark tells of the packets while the capture goes on."""
@@ -218,6 +218,7 @@ def test_a_capture_is_piped_as_it_goes(it: Lab) -> None:
     assert watching.process.returncode == 0
 
 
+@one_overlay
 def test_one_may_watch_and_a_second_is_refused_in_one_line(it: Lab) -> None:
     with eyes(it, 1, "trace") as first:
         with eyes(it, 1, "trace") as second:
@@ -230,6 +231,7 @@ def test_one_may_watch_and_a_second_is_refused_in_one_line(it: Lab) -> None:
             assert other.first.startswith("watching ")
 
 
+@one_overlay
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_goes_away_ends_the_watching(it: Lab, number: int) -> None:
     with eyes(it, 1, "trace") as first:
@@ -242,6 +244,7 @@ def may_watch(it: Lab) -> bool:
         return watching.first.startswith("watching ")
 
 
+@one_overlay
 def test_a_slow_client_loses_events_that_are_counted(it: Lab) -> None:
     """And forwarding goes on."""
     before = it.status(1)["counters"]["tx"]["packets"]
@@ -261,6 +264,7 @@ def test_a_slow_client_loses_events_that_are_counted(it: Lab) -> None:
     assert sum(told) + observer.lost >= forwarded
 
 
+@one_overlay
 def test_a_filter_that_is_no_program_is_refused(it: Lab) -> None:
     watch = Watch(filter=((0xFFFF, 0, 0, 0),))
     with (
