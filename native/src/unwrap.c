@@ -128,11 +128,20 @@ static bool answer_probe(struct unwrapping *it, const uint8_t *datagram, uint32_
     return true;
 }
 
-/* A datagram that holds no packet for us. No packet is mistaken for a probe. */
+/* What was merged so far is a frame: no more packets join it. */
+static void end_run(struct unwrapping *it)
+{
+    struct fp_frame *last = last_frame(it->out);
+    if (last) merge_finish(&it->run, last);
+}
+
+/* A datagram that holds no packet for us. No packet is mistaken for a probe. It has a
+ * number, and those of a frame's packets follow one another: so the run ends. */
 static void drop_datagram(struct unwrapping *it, struct subject *subject,
                           const uint8_t *datagram, uint32_t length,
                           const struct fp_peer *from, enum fp_drop reason)
 {
+    end_run(it);
     if (answer_probe(it, datagram, length, from)) return;
     count(&it->drops[reason], 1);
     tell_drop(subject, reason, 1);
@@ -262,16 +271,17 @@ static bool add_apart(struct unwrapping *it, const struct fp_frame *frame,
     return true;
 }
 
-/* False if there is no room for it. */
-static bool add_superpacket(struct unwrapping *it, struct fp_frame *frame,
-                            const struct ip *ip, const struct cut *cut)
+static bool taken_whole(const struct unwrapping *it, const struct ip *ip)
 {
-    if (!(it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP)))
-        return add_apart(it, frame, ip, cut);
+    return it->merges & (ip->protocol == TCP ? FP_MERGE_TCP : FP_MERGE_UDP);
+}
+
+static void add_whole(struct unwrapping *it, const struct fp_frame *frame,
+                      const struct ip *ip)
+{
     store16(frame->data + ip->length + frame->vnet.checksum_offset,
             (uint16_t)pseudo_sum(frame->data, ip->protocol, ip->total - ip->length));
     add_frame(it, *frame);
-    return true;
 }
 
 /* False if there is no room for the results; nothing was done then. */
@@ -290,14 +300,16 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
         unwrap_one(it, burst->data, burst->length, &burst->peer);
         return true;
     }
-    if (it->out->frame_count) merge_finish(&it->run, last_frame(it->out));
-    if (reason < 0 && !add_superpacket(it, &frame, &inner.ip, &cut)) {
+    end_run(it);
+    bool whole = reason < 0 && taken_whole(it, &inner.ip);
+    if (reason < 0 && !whole && !add_apart(it, &frame, &inner.ip, &cut)) {
         if (it->out->frame_count || it->out->burst_count) return false;
         reason = FP_BAD_OFFLOAD; /* so fine a cut is none we know */
     }
     open_subject(it, &subject, burst->data, burst->length, &burst->peer);
     if (it->fp->config.peer_check) tell(&subject, FP_CHECKED);
     if (subject.watch) subject.event.packets = cut.packets;
+    if (whole) add_whole(it, &frame, &inner.ip); /* changed only once it was told */
     if (reason < 0) {
         tell(&subject, FP_UNWRAPPED);
     } else if (!answer_probe(it, burst->data, burst->length, &burst->peer)) {
@@ -315,6 +327,7 @@ static void drop_burst(struct unwrapping *it, const struct fp_burst *burst,
     open_subject(it, &subject, burst->data, burst->length, &burst->peer);
     count(&it->drops[FP_BAD_OFFLOAD], datagrams);
     tell_drop(&subject, FP_BAD_OFFLOAD, datagrams);
+    it->pump->number += datagrams;
 }
 
 /* All of a stranger's are dropped, but for probes. */
@@ -399,7 +412,7 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
     while (done < total && unwrap_burst(&it, &bursts[done])) done++;
     section_leave(pump);
     end_stage(pump, FP_STAGE_CHECK); /* of what was dropped */
-    if (out->frame_count) merge_finish(&it.run, last_frame(out));
+    end_run(&it);
     end_stage(pump, FP_STAGE_MERGE);
     return (int)done;
 }

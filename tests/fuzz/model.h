@@ -34,12 +34,35 @@ static inline void judge_drops(struct fp *fp, enum fp_direction direction,
 
 /* ---- observers --------------------------------------------------------------------------- */
 
+struct told {
+    bool some;           /* was anything? */
+    uint32_t next;       /* the number of what comes in next */
+    uint32_t into, last; /* of what was merged last */
+};
+
+/* Numbers follow one another: those of what comes in, and those within a frame. */
+static inline void judge_number(struct told *told, const struct fp_event *event)
+{
+    uint32_t number = event->number;
+    bool begins = event->kind == FP_READ || event->kind == FP_RECEIVED;
+    if (told->some) check(number == told->next - !begins);
+    told->some = true;
+    if (begins) told->next = number + 1;
+    if (event->kind == FP_WRAPPED || event->kind == FP_UNWRAPPED || event->kind == FP_DROPPED)
+        told->next = number + event->packets;
+    if (event->kind != FP_MERGED) return;
+    check(number == (event->into == told->into ? told->last : event->into) + 1);
+    told->into = event->into;
+    told->last = number;
+}
+
 /* Whoever watches was told of all that came in, and of every drop. */
 static inline void judge_told(const struct path *path, enum fp_direction direction,
                               const uint64_t *drops, uint32_t replies_made)
 {
     static uint8_t records[4 << 20];
     uint64_t lost, dropped[FP_DROPS] = {0}, kinds[FP_KINDS] = {0};
+    struct told told = {0};
     if (!path->watched) return;
     int length = fp_watched(path->fp, direction, records, sizeof records, &lost);
     check(length >= 0 && lost == 0);
@@ -49,6 +72,7 @@ static inline void judge_told(const struct path *path, enum fp_direction directi
         check(event.size % 8 == 0 && event.captured <= 50 && event.captured <= event.length);
         check(event.size >= sizeof event + event.captured);
         check(event.kind < FP_KINDS && event.direction == direction && event.packets);
+        judge_number(&told, &event);
         kinds[event.kind]++;
         if (event.kind == FP_DROPPED) dropped[event.drop] += event.packets;
         at += (int)event.size;

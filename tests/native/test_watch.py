@@ -13,6 +13,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from flannelette.dataplane.path import Path
+from flannelette.encap import probe
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     EVENT,
@@ -20,6 +21,7 @@ from flannelette.native.api import (
     Direction,
     EventKind,
     Frame,
+    Offload,
     PathConfig,
     PeerCheck,
     Route,
@@ -29,6 +31,8 @@ from flannelette.native.fastpath import FastPath
 from tests.helpers import pcap
 from tests.helpers.bench import THERE, bench, drain
 from tests.helpers.packets import MTU, TUN_ADDRESS, packet
+from tests.helpers.streams import tcp_packet
+from tests.helpers.vxlans import OWN, vxlan
 
 CONFIG = PathConfig(-1, -1, -1, mtu=MTU, address=int(TUN_ADDRESS))
 PEER = IPv4Address("192.0.2.2")
@@ -228,3 +232,39 @@ def test_observers_come_and_go_beside_the_pumps() -> None:
             ended.set()
             thread.join()
         assert seen
+
+
+def tcp(sequence: int) -> bytes:
+    return tcp_packet(bytes(100), sequence, destination="10.5.1.2")
+
+
+def test_numbers_of_a_frame_follow_one_another() -> None:
+    """What is dropped or replied to has a number, so it ends the frame before it."""
+    offloads = Offload.VNET | Offload.MERGE_TCP
+    path = FastPath(replace(CONFIG, offloads=offloads))
+    path.watch(Watch())
+    try:
+        for between in (b"no packet", probe.request(bytes(8))):
+            packets = [tcp(1000), tcp(1100), between, tcp(1200), tcp(1300)]
+            path.unwrap_frames([Burst(each, 2000, int(PEER), 1) for each in packets])
+            those = told(path, Direction.RX)
+            merged = [each for each in those if each.kind is EventKind.MERGED]
+            assert len(merged) == 2
+            assert all(each.number == each.into + 1 for each in merged)
+    finally:
+        path.close()
+
+
+def test_a_superpacket_is_told_as_it_was_received() -> None:
+    """Though its checksum is left to the kernel then."""
+    offloads = Offload.VNET | Offload.MERGE_TCP
+    path = FastPath(replace(CONFIG, offloads=offloads, vxlan=OWN))
+    path.watch(Watch(snap=FULL))
+    try:
+        datagram = vxlan(tcp_packet(bytes(5000), destination="10.5.1.2"))
+        assert len(path.unwrap_frames([Burst(datagram, 1000, int(PEER), 1)])) == 1
+        received, unwrapped = told(path, Direction.RX)
+        assert received.data == datagram
+        assert (unwrapped.kind, unwrapped.packets) == (EventKind.UNWRAPPED, 5)
+    finally:
+        path.close()
