@@ -117,7 +117,13 @@ def _chains(listed: str | None) -> dict[str, _Found]:
                 found[body["name"]] = (members, [])
             elif kind == "rule":
                 found[body["chain"]][1].append([_plain(it) for it in body["expr"]])
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"nft's list is not understood: {error!r}") from None
     return found
 

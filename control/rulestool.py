@@ -37,14 +37,18 @@ async def run(command: Sequence[str], text: str = "") -> str:
     way, OSError if it cannot be started."""
     process = _start(command)
     name = os.path.basename(command[0])
+    loop = asyncio.get_running_loop()
+    talk = loop.run_in_executor(None, process.communicate, text, DEADLINE)
     try:
-        out, err = await asyncio.to_thread(process.communicate, text, DEADLINE)
+        out, err = await asyncio.shield(talk)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         raise RulesBusy(f"{name} did not end in {DEADLINE:.0f} s") from None
-    finally:
-        process.kill()  # if we were cancelled: the thread waits for its end
+    except asyncio.CancelledError:
+        process.kill()
+        await asyncio.wait([talk])
+        raise
     if process.returncode:
         said = " ".join(err.split())
         why = said[:_SAID_MOST] or f"exit {process.returncode}"
