@@ -179,3 +179,39 @@ def test_two_interfaces_of_one_pod(node: Node) -> None:
     assert addresses(POD, "net1") == ["10.1.17.3/24"]
     assert node.call("DEL", second, CNI_IFNAME="net1").code == 0
     assert node.reserved() == []
+
+
+def speaks_1_1() -> bool:
+    """Does the bridge? Debian's of 2022 does not."""
+    assert CNI_PATH is not None
+    said = subprocess.run(
+        [CNI_PATH / "bridge"],
+        env={**os.environ, "CNI_COMMAND": "VERSION"},
+        input=b'{"cniVersion": "1.0.0"}',
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return "1.1.0" in json.loads(said.stdout)["supportedVersions"]
+
+
+def test_status_is_that_of_daemon_and_bridge(node: Node) -> None:
+    """A bridge that cannot be asked in this version could not ADD in it either."""
+    config = node.config(cniVersion="1.1.0")
+    answer = node.call("STATUS", config)
+    assert answer == (0, b"") if speaks_1_1() else answer.error["code"] == 50
+    node.subnet_file.unlink()
+    assert node.call("STATUS", config).error["code"] == 50
+
+
+def test_gc_gives_addresses_back(node: Node) -> None:
+    """Of containers that the runtime has forgotten; host-local itself does nothing."""
+    config = node.config()
+    node.add(config)
+    node.add(config, CNI_CONTAINERID="forgotten", CNI_IFNAME="net1")
+    assert node.reserved() == ["10.1.17.2", "10.1.17.3"]
+    valid = [{"containerID": "some-container-id", "ifname": "eth0"}]
+    known = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid}
+    answer = node.call("GC", {**config, **known})
+    assert answer == (0, b"") if speaks_1_1() else answer.error["code"] > 0
+    assert node.reserved() == ["10.1.17.2"]
+    assert addresses(POD, "eth0") == [POD4]
