@@ -78,12 +78,20 @@ def _trace(observer: Observer, wanted: int, as_json: bool) -> None:
 
 def _show(packets: Iterable[Followed], own: Own, as_json: bool) -> int:
     """Print them; how many they were."""
-    printed = 0
+    printed, styled = 0, sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for followed in packets:
         printed += 1
         if as_json:
             print(json.dumps(tracetext.document(followed, own)))
         else:
-            print("\n".join(tracetext.lines(followed, own)))
+            for line in tracetext.lines(followed, own):
+                print(_styled(line) if styled else line)
     sys.stdout.flush()
     return printed
+
+
+def _styled(line: str) -> str:
+    """For a terminal: a packet's first line is bold, a drop red (ECMA-48, SGR)."""
+    if line.startswith("#"):
+        return f"\x1b[1m{line}\x1b[0m"
+    return f"\x1b[1;31m{line}\x1b[0m" if " DROPPED " in line else line

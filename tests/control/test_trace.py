@@ -28,6 +28,7 @@ from flannelette.control.trace import SNAP
 from flannelette.control.watching import HEADER, Own
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 from tests.helpers.eventrecords import PEER, encode, event, rx, tx
+from tests.helpers.terminal import Terminal
 from tests.helpers.watched import (
     GOOD,
     OWN,
@@ -232,6 +233,23 @@ def test_it_ends_after_so_many_packets(path: Path, capsys: Capture) -> None:
     (watch,) = fake.watches
     assert len(watch.filter) > 5
     assert (watch.snap, watch.kinds) == (SNAP, 0b1111111111)
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_drops_are_red_on_a_terminal(
+    path: Path, color: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "" if color else "1")
+    fake = FakeForwarder([*tx(PING)[:1], event(EventKind.DROPPED, after=1)])
+    with watched_daemon(path, fake):
+        assert main(["trace", f"--operator-socket={path}", "--count=1"]) == 0
+    head, read, drop = terminal.getvalue().splitlines()
+    assert head.startswith("\x1b[1m#1 tx") == color
+    assert drop.startswith("\x1b[1;31m") == color
+    assert ("\x1b" in head + read + drop) == color
+    assert "\x1b" not in read
 
 
 def test_documents_come_in_lines(path: Path, capsys: Capture) -> None:
