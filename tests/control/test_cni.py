@@ -282,6 +282,14 @@ def test_two_attachments_of_a_container(host: Host, bridge: Delegate) -> None:
     ]
 
 
+def test_an_interface_that_was_never_added(host: Host, bridge: Delegate) -> None:
+    """What stands under flannel's name is another's."""
+    assert host.call("ADD", host.config()).code == 0
+    assert host.call("DEL", host.config(), CNI_IFNAME="net1") == (0, b"")
+    assert bridge.commands == ["ADD"]
+    assert host.saved() == SAVED
+
+
 def saved_by_flannels(host: Host, **members: Any) -> dict[str, Any]:
     """As its plugin would have left it (N6)."""
     config = {"name": "cni-flannel", "type": "bridge", "cniVersion": "1.0.0", **members}

@@ -77,7 +77,10 @@ def test_a_value_there_is_kept_in_front(tmp_path: Path) -> None:
     assert text == f'DOCKER_OPTS="--debug{ALL}'
 
 
-@given(before=st.text(st.characters(codec="ascii", exclude_characters="\0\r")))
+ASCII = st.characters(codec="ascii", exclude_characters="\0\r")
+
+
+@given(before=st.text(ASCII) | st.text('\\"$` a\n'))
 def test_a_shell_reads_back_what_was_kept(before: str) -> None:
     line = dockeropts.combined([("MTU", "--mtu=9")], "K", before)
     script = f'{line}\nprintf "%s" "$K"'
