@@ -46,7 +46,7 @@ test: setup
 	@.ci/system-packages chromium:chromium tshark:tshark nft:nftables iptables:iptables \
 		sqlite3:sqlite3 /usr/lib/cni/bridge:containernetworking-plugins
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: tests/interop will skip"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
