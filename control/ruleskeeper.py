@@ -111,7 +111,7 @@ class RulesKeeper:
                 await asyncio.sleep(RETRY)
             else:
                 for change in changes:
-                    log.info("rules: made=%r", change)
+                    log.info("rules: changed=%r", change)
                 return
 
     async def _recycle(self) -> None:
