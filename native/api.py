@@ -232,9 +232,9 @@ class Counters:
     bytes: int
     """Forwarded: of IP packets, outer headers not counted."""
     answers: int
-    """ICMP errors made for the TUN."""
+    """tx: ICMP errors made for the TUN; rx: replies to probes."""
     answers_limited: int
-    """ICMP errors held back by their rate limit."""
+    """Those held back by their rate limit."""
     drops: tuple[int, ...]
     """Dropped packets, by encap.drop.Drop."""
     frames: int = 0

@@ -1,11 +1,13 @@
 /* Two pumps look at the routes while a third thread changes them, for ThreadSanitizer:
  * every packet finds the route that never leaves, at one of its two peers, and no table
- * is freed under a reader. Counters are read by a fourth. */
-#include "fastpath.h"
+ * is freed under a reader. Counters are read by a fourth. Observers come and go, and hear
+ * whole events. */
+#include "watch.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum { CHANGES = 3000, OTHERS = 50 };
@@ -20,9 +22,47 @@ static void check(bool holds, const char *what)
     _exit(2);
 }
 
-static void *look(void *direction)
+static void tell_of(enum fp_direction direction)
 {
-    struct pump *pump = &fp->pumps[(intptr_t)direction];
+    static const uint8_t packet[20] = {1, 2, 3};
+    struct watch *seen = atomic_load(&fp->watch);
+    struct subject subject;
+    if (!seen) return;
+    subject_open(&subject, seen, direction, 7, packet, sizeof packet, 0);
+    tell(&subject, FP_READ);
+}
+
+/* What the observer is told of one direction: whole events. */
+static void hear(enum fp_direction direction)
+{
+    static uint8_t records[1 << 12];
+    uint64_t lost;
+    int got = fp_watched(fp, direction, records, sizeof records, &lost);
+    check(got >= 0, "not watched");
+    for (int at = 0; at < got; at += 64) {
+        struct fp_event event;
+        memcpy(&event, records + at, sizeof event);
+        check(event.size == 64 && event.number == 7 && event.direction == direction &&
+                  memcmp(records + at + sizeof event, "\1\2\3", 3) == 0,
+              "not a whole event");
+    }
+}
+
+/* An observer begins, hears for a while, and ends. */
+static void observe(uint32_t turn)
+{
+    static const struct fp_instruction all = {.code = 6, .k = 1}; /* ret #1 */
+    struct fp_watch wish = {.filter = &all, .count = 1, .snap = 3, .kinds = 1 << FP_READ};
+    if (turn % 8 == 0) check(fp_watch(fp, &wish) == 0, "not begun");
+    hear(FP_TX);
+    hear(FP_RX);
+    if (turn % 8 == 7) fp_unwatch(fp);
+}
+
+static void *look(void *which)
+{
+    enum fp_direction direction = (enum fp_direction)(intptr_t)which;
+    struct pump *pump = &fp->pumps[direction];
     while (!atomic_load_explicit(&done, memory_order_relaxed)) {
         section_enter(pump);
         const struct routes *routes = atomic_load(&fp->routes);
@@ -32,11 +72,12 @@ static void *look(void *direction)
                       found.peer.low - 1 < 2 && found.peer.port == 8285,
                   "no such peer");
             check(routes_number(routes, &found.peer) == found.number, "another peer");
-            if (pump == &fp->pumps[FP_TX])
+            if (direction == FP_TX)
                 count(&sent_to(&fp->peers, found.number)->packets, 1);
             else
                 count(&received_from(&fp->peers, found.number)->packets, 1);
         }
+        tell_of(direction);
         section_leave(pump);
         count(&pump->counters.packets, 1);
     }
@@ -84,6 +125,7 @@ int main(void)
     pthread_create(&threads[FP_DIRECTIONS], NULL, watch, NULL);
     for (uint32_t i = 0; i < CHANGES; i++) {
         struct fp_route same = route(2, 1 + i % 2);
+        observe(i);
         check(fp_set_routes(fp, &same, 1) == 0, "not set");
         check(i % 2 ? fp_set_routes(fp, others, OTHERS) == 0
                     : fp_del_routes(fp, others, OTHERS) == 0, "not changed");
