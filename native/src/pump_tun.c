@@ -141,7 +141,9 @@ int write_frames(struct fp *fp, struct pump *pump, bool counted)
             error = write_apart(fp, pump, frame);
         } else {
             if (counted) written(pump, error, packets, bytes);
-            if (watched(fp)) tell_written(fp, pump, frame, error, packets);
+            /* An ICMP error of ours is no packet that could be dropped. */
+            if (watched(fp) && (counted || !error))
+                tell_written(fp, pump, frame, error, packets);
         }
         if (is_dead(error)) dead = error;
     }

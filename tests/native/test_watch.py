@@ -180,6 +180,17 @@ def test_what_the_kernel_does_not_take() -> None:
         assert (last.kind, last.drop) == (EventKind.DROPPED, Drop.WRITE_FAILED)
 
 
+def test_an_error_of_ours_that_is_not_taken_is_no_drop() -> None:
+    with bench() as it:
+        it.path.watch(Watch())
+        it.kernel.shutdown(socket.SHUT_RD)
+        it.kernel.send(packet("10.5.1.2", "10.5.9.9", b"payload"))
+        it.path.pump(Direction.TX, 10)
+        last = told(it.path, Direction.TX)
+        assert kinds(last) == [EventKind.READ, EventKind.DROPPED]
+        assert sum(it.path.counters(Direction.TX).drops) == 1
+
+
 def test_what_finds_no_room_is_counted_and_the_rest_is_whole(path: FastPath) -> None:
     data = packet("10.5.2.2", "10.5.1.2", bytes(1000))
     burst = Burst(data * 60, len(data), int(PEER), 8285)
