@@ -135,12 +135,13 @@ def stand(
 def _ours(
     contender: Contender, rig: Rig, directory: Path, flags: tuple[str, ...]
 ) -> Stand:
-    # A static store: the subnets are known, and nothing but forwarding goes on.
+    # A static store: the subnets are known, and nothing but forwarding goes on. Nobody
+    # here has a firewall.
     cluster = Cluster(
         rig,
         directory,
         "static",
-        flags=flags,
+        flags=("--iptables-forward-rules=false", *flags),
         backend=contender.backend,
         ipv6=contender.ipv6,
     )
