@@ -28,8 +28,10 @@ TABLE = "table inet filter"
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Two hosts that are well, and have to be left so."""
-    with lab(tmp_path_factory.mktemp("doctor"), store="static") as it:
+    """Two hosts that are well, and have to be left so. The daemons leave the firewall
+    to the tests."""
+    flags = ["--iptables-forward-rules=false"]
+    with lab(tmp_path_factory.mktemp("doctor"), store="static", flags=flags) as it:
         it.up()
         yield it
 
