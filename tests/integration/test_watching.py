@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +18,9 @@ from flannelette.benchmarks.cluster import FLANNELETTE
 from flannelette.control.errors import HostError
 from flannelette.control.observer import observe
 from flannelette.dataplane.forwarder import EventKind, Watch
+from tests.helpers.datagrams import UDP_SEGMENT
 from tests.helpers.lab import Lab, lab
 from tests.helpers.ns import needs_namespaces, until
-from tests.helpers.tcp import send_file
 from tests.helpers.tshark import dissect, needs_tshark
 
 pytestmark = needs_namespaces
@@ -142,13 +143,15 @@ def test_a_drop_is_traced_with_its_reason(it: Lab) -> None:
     assert err.endswith("\n1 packet, 0 events lost\n")
 
 
-def test_a_stream_is_traced_as_it_was_cut_and_merged(it: Lab) -> None:
-    """All that carry data: what a connection ends with may come later."""
-    expression = f"tcp and dst host {it.address(2)} and greater 61"
-    argv = ["trace", "--json", "--count=0", expression]
-    data = bytes(range(256)) * 400
+def test_datagrams_are_traced_as_they_were_cut_and_merged(it: Lab) -> None:
+    """40 that the pod hands over as one (UDP_SEGMENT)."""
+    argv = ["trace", "--json", "--count=0", "udp dst port 4444"]
     with eyes(it, 1, *argv) as one, eyes(it, 2, *argv) as two:
-        assert send_file(it, 1, 2, data) == data
+        with it.socket_in(it.pods[1].ns) as sender, it.socket_in(it.pods[2].ns) as got:
+            got.bind((it.address(2), 4444))
+            sender.setsockopt(socket.SOL_UDP, UDP_SEGMENT, 1300)
+            sender.sendto(bytes(40 * 1300), (it.address(2), 4444))
+            assert {len(got.recv(2000)) for _ in range(40)} == {1300}
         *sent, lost = documents(one.end(signal.SIGINT)[0])
         *taken, lost2 = documents(two.end(signal.SIGINT)[0])
     assert (lost["lost"], lost2["lost"]) == (0, 0)
@@ -156,9 +159,10 @@ def test_a_stream_is_traced_as_it_was_cut_and_merged(it: Lab) -> None:
     assert {packet["verdict"] for packet in taken} == {"written"}
     wrapped = [packet["stages"][-2]["packets"] for packet in sent]
     assert wrapped == [packet["stages"][-1]["packets"] for packet in sent]
-    assert max(wrapped) > 1
-    assert sum(wrapped) == len(taken)
-    assert any("merged" in stages(packet) for packet in taken)
+    assert (sum(wrapped), len(taken)) == (40, 40)
+    merge = "merge_udp" in it.status(1)["node"]["offloads"]
+    assert (max(wrapped) > 1) == merge
+    assert any("merged" in stages(packet) for packet in taken) == merge
 
 
 @needs_tshark
