@@ -102,4 +102,5 @@ def test_a_mistake_is_seen(
     source.write_text(text.replace(line, mistake))
     done = run(build(compiler, tmp_path))
     assert done.returncode != 0
-    assert "WARNING: ThreadSanitizer: " in done.stderr
+    # A race, or what was freed and is no memory any more.
+    assert "ThreadSanitizer: " in done.stderr
