@@ -316,6 +316,8 @@ def _loss(loss: Loss) -> list[Part]:
 
 def _in_rows(label: str, items: Sequence[list[Part]], per_row: int) -> list[Text]:
     rows = [items[i : i + per_row] for i in range(0, len(items), per_row)]
+    if not rows:  # of a daemon that is only starting
+        return []
     labels = [label, *[""] * (len(rows) - 1)]
     return [
         _line(name, [part for item in row for part in item])

@@ -39,8 +39,9 @@ def up(it: Lab, nftables: bool, dual: bool = False) -> None:
     for number in it.rig.numbers:
         until(lambda number=number: it.is_ready(number))  # type: ignore[misc]
     it.add_pods()
-    it.until_reaches(1, 2)
-    it.until_reaches(2, 1)
+    for version in (4, 6) if dual else (4,):
+        it.until_reaches(1, 2, version=version)
+        it.until_reaches(2, 1, version=version)
 
 
 def seen(

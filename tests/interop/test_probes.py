@@ -36,7 +36,8 @@ def check_ignored(it: Lab, port: int, device: str) -> None:
             sender.sendto(datagram, (str(it.rig.address(2)), port))
         it.reach(1, 2, count=3)
         seen.setblocking(False)
-        packets = list(received(seen))
+        # The device itself looks for IPv6's routers, whenever it likes.
+        packets = [packet for packet in received(seen) if packet[0] >> 4 != 6]
         pods = {socket.inet_aton(it.address(number)) for number in (1, 2)}
         assert len(packets) == 6, "three pings and their answers"
         assert all({p[12:16], p[16:20]} == pods for p in packets)
