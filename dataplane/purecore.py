@@ -72,6 +72,7 @@ class PureCore:
     def __init__(self, config: PathConfig) -> None:
         self._config = config
         self._limiter = icmp.Limiter()
+        self._probe_limiter = icmp.Limiter()
         self._routes = RouteTable()
         self.tallies = {direction: Tally() for direction in Direction}
         self.replies: list[Burst] = []
@@ -203,16 +204,17 @@ class PureCore:
             if superpacket:
                 datagrams = [burst.data]
             self._count_received(burst, len(datagrams), now)
+            known = self._routes.is_peer(burst.address, burst.outer)
             for datagram in datagrams:
                 try:
-                    if not self._may_send(burst):
+                    if self._config.peer_check and not known:
                         raise Dropped(Drop.UNKNOWN_PEER)
                     if superpacket:
                         frames += self._unwrap_superpacket(burst)
                     else:
                         frames.append(self._unwrap_one(datagram, burst))
                 except Dropped as dropped:
-                    if not self._replies(datagram, burst):
+                    if not self._is_probe(datagram, burst, known, now):
                         drops[dropped.reason] += dropped.packets
         return frames
 
@@ -224,21 +226,21 @@ class PureCore:
             traffic.rx_bytes += max(0, len(burst.data) - headers)
             traffic.last_seen = now
 
-    def _may_send(self, burst: Burst) -> bool:
-        return self._config.peer_check is PeerCheck.OFF or self._knows_sender(burst)
-
-    def _knows_sender(self, burst: Burst) -> bool:
-        return self._routes.is_peer(burst.address, burst.outer)
-
-    def _replies(self, datagram: bytes, burst: Burst) -> bool:
-        """To a probe, if this is one. No packet is mistaken for it."""
+    def _is_probe(self, datagram: bytes, burst: Burst, known: bool, now: int) -> bool:
+        """Then there is a reply, if the rate allows it. No packet is mistaken for a
+        probe."""
+        tally = self.tallies[Direction.RX]
         try:
             asked = probe.parse(datagram)
         except probe.NoProbe:
             return False
         if asked.kind is not probe.Kind.REQUEST:
             return False
-        reply = probe.reply(asked.nonce, len(datagram), self._knows_sender(burst))
+        if not self._probe_limiter.allow(now):
+            tally.answers_limited += 1
+            return True
+        tally.answers += 1
+        reply = probe.reply(asked.nonce, len(datagram), known)
         self.replies.append(
             Burst(reply, len(reply), burst.address, burst.port, burst.outer)
         )

@@ -17,7 +17,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from flannelette.dataplane.purecore import PureCore
-from flannelette.encap import icmp, udp, vxlan
+from flannelette.encap import udp, vxlan
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     MAX_BATCH,
@@ -66,7 +66,6 @@ class PurePath:
             self._sockets = undo.pop_all()
         # By direction: may this pump call still wait for a full socket or TUN?
         self._patient = [True, True]
-        self._probe_limiter = icmp.Limiter()
 
     def close(self) -> None:
         self._sockets.close()
@@ -138,14 +137,9 @@ class PurePath:
 
     def _reply(self, sock: socket.socket, reply: Burst) -> None:
         """To a probe, by the socket that received it. Whoever asks will ask again."""
-        tally = self._core.tallies[Direction.RX]
-        if not self._probe_limiter.allow(time.monotonic_ns()):
-            tally.answers_limited += 1
-            return
-        tally.wire_calls += 1
+        self._core.tallies[Direction.RX].wire_calls += 1
         with suppress(OSError):
             sock.sendto(reply.data, _target(reply))
-        tally.answers += 1
 
     def _send(self, burst: Burst) -> None:
         tally = self._core.tallies[Direction.TX]

@@ -201,7 +201,7 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
  * with the rest once the output was used. `packets` and `bytes` are not counted: that is
  * for whoever sends them.
  * Bursts given to fp_unwrap lie one behind the other in one piece of memory; those that
- * it gives are replies to probes (probe.h), not counted as answers yet. */
+ * it gives are replies to probes (probe.h). */
 int fp_wrap(struct fp *fp, const struct fp_frame *frames, uint32_t total, uint64_t now,
             struct fp_output *out);
 int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,

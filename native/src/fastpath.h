@@ -312,10 +312,10 @@ struct pump { /* one direction's own memory */
     struct fp_frame *frames;
     struct fp_burst *bursts;
     struct fp_output out;
-    bool patient; /* may this pump call still wait for a full socket or TUN? */
-    uint32_t number;         /* of the next packet: for observers */
-    uint32_t *numbers;       /* tx: of each message's first packet */
-    bool timed;   /* is this round? */
+    bool patient;         /* may this pump call still wait for a full socket or TUN? */
+    uint32_t number;      /* of the next packet: for observers */
+    uint32_t *numbers;    /* tx: of each message's first packet */
+    bool timed;           /* is this round? */
     uint32_t rounds;      /* since one was timed */
     uint64_t stage_began; /* of a timed round */
     uint64_t reading;     /* ns that it takes to read the clock */
@@ -344,6 +344,31 @@ static inline void section_enter(struct pump *pump)
 static inline void section_leave(struct pump *pump)
 {
     atomic_fetch_add_explicit(&pump->section, 1, memory_order_release);
+}
+
+/* The sections at the moment when something that the pumps read was replaced. Whoever
+ * replaces it stores the new pointer and then takes this; a pump enters its section and
+ * then loads the pointer: so what it may still hold shows here, if all of that is
+ * sequentially consistent. */
+struct sections {
+    uint64_t seen[FP_DIRECTIONS];
+};
+
+static inline struct sections sections_of(struct fp *fp)
+{
+    struct sections sections;
+    for (int i = 0; i < FP_DIRECTIONS; i++)
+        sections.seen[i] = atomic_load(&fp->pumps[i].section);
+    return sections;
+}
+
+/* Has every pump left the section that it was in then? */
+static inline bool out_of_sight(struct fp *fp, const struct sections *then)
+{
+    for (int i = 0; i < FP_DIRECTIONS; i++)
+        if (then->seen[i] % 2 && atomic_load(&fp->pumps[i].section) == then->seen[i])
+            return false;
+    return true;
 }
 
 /* ---- stages.c: where the time goes -------------------------------------------------- */

@@ -80,7 +80,7 @@ static int pump_socket(struct fp *fp, struct pump *pump, int fd, uint32_t budget
         for (int done = 0; done < got;) {
             done += fp_unwrap(fp, pump->bursts + done, (uint32_t)(got - done), now_ns(),
                               &pump->out);
-            if (pump->out.burst_count) send_replies(fp, pump, fd);
+            if (pump->out.burst_count) send_replies(pump, fd);
             int error = write_frames(fp, pump, true);
             end_stage(pump, FP_STAGE_WRITE);
             if (error) return error;

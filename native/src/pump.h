@@ -72,7 +72,7 @@ int write_frames(struct fp *fp, struct pump *pump, bool counted);
 void send_bursts(struct fp *fp, struct pump *pump);
 
 /* Send the output's bursts, which reply to probes, by the socket that received those. */
-void send_replies(struct fp *fp, struct pump *pump, int fd);
+void send_replies(struct pump *pump, int fd);
 
 /* Receive up to `want` bursts. How many, or -errno. */
 int receive_bursts(struct pump *pump, int fd, uint32_t want);

@@ -230,20 +230,15 @@ void send_bursts(struct fp *fp, struct pump *pump)
     for (; used; used &= used - 1) send_through(fp, pump, (uint32_t)__builtin_ctz(used));
 }
 
-void send_replies(struct fp *fp, struct pump *pump, int fd)
+void send_replies(struct pump *pump, int fd)
 {
     for (uint32_t i = 0; i < pump->out.burst_count; i++) {
         const struct fp_burst *reply = &pump->out.bursts[i];
         struct sockaddr_in6 to;
         socklen_t length = put_address(&to, &reply->peer);
-        if (!icmp_allow(&fp->probe_due, now_ns())) {
-            count(&pump->counters.answers_limited, 1);
-            continue;
-        }
         /* Whoever asks will ask again. */
         sendto(fd, reply->data, reply->length, 0, (struct sockaddr *)&to, length);
         count(&pump->counters.wire_calls, 1);
-        count(&pump->counters.answers, 1);
     }
 }
 

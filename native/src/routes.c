@@ -4,11 +4,7 @@
  * change (many routes are one change), and publishes it by one pointer store. The old
  * table is freed when no pump can still look at it: each pump makes its section counter
  * odd while it may, so a table retired when a counter was even, or has moved on since,
- * is out of sight. Pumps wait for nobody; a stuck pump only delays the freeing.
- *
- * Sequential consistency is what makes this sound: a pump enters its section and then
- * loads the pointer; the writer stores the pointer and then loads the section. If the
- * pump got the old table, the writer sees it inside. */
+ * is out of sight. Pumps wait for nobody; a stuck pump only delays the freeing. */
 #include "table.h"
 
 #include <errno.h>
@@ -21,20 +17,12 @@ struct route_writer {
 
 /* ---- publishing and reclaiming --------------------------------------------------- */
 
-static bool out_of_sight(struct fp *fp, const struct routes *routes)
-{
-    for (int i = 0; i < FP_DIRECTIONS; i++)
-        if (routes->seen[i] % 2 && atomic_load(&fp->pumps[i].section) == routes->seen[i])
-            return false;
-    return true;
-}
-
 static void reclaim(struct fp *fp)
 {
     struct routes **link = &fp->writer->retired;
     while (*link) {
         struct routes *routes = *link;
-        if (out_of_sight(fp, routes)) {
+        if (out_of_sight(fp, &routes->sections)) {
             *link = routes->next;
             routes_free(routes, &fp->peers);
         } else {
@@ -47,8 +35,7 @@ static void publish(struct fp *fp, struct routes *routes)
 {
     struct routes *old = atomic_exchange(&fp->routes, routes);
     if (old) {
-        for (int i = 0; i < FP_DIRECTIONS; i++)
-            old->seen[i] = atomic_load(&fp->pumps[i].section);
+        old->sections = sections_of(fp);
         old->next = fp->writer->retired;
         fp->writer->retired = old;
     }

@@ -51,7 +51,7 @@ struct known { /* a peer's address; small, for each burst that comes is looked u
 
 struct routes {
     struct routes *next; /* among the retired */
-    uint64_t seen[FP_DIRECTIONS];
+    struct sections sections;
     uint32_t count;
     /* The first `count`, of the longest prefixes first. An array, for a bitmap's highest
      * bit is found by an instruction (bsr) that waits for what was in its target: it made

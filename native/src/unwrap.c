@@ -14,9 +14,9 @@ struct unwrapping { /* what the datagrams of a call share */
     struct pump *pump;
     const struct routes *routes;
     struct watch *watch; /* or NULL */
-    _Atomic uint64_t *drops;
     uint32_t merges;
     uint64_t now;
+    bool known; /* is the sender of this burst a peer? */
     struct run run;
     struct fp_output *out;
 };
@@ -110,7 +110,7 @@ static void leave_or_finish(const struct fp *fp, struct fp_frame *frame,
     frame->vnet = (struct fp_vnet){0};
 }
 
-/* Reply to a probe: false if it is none, or there is no room. */
+/* Reply to a probe, if the rate allows it: false if it is none, or there is no room. */
 static bool answer_probe(struct unwrapping *it, const uint8_t *datagram, uint32_t length,
                          const struct fp_peer *from)
 {
@@ -119,9 +119,13 @@ static bool answer_probe(struct unwrapping *it, const uint8_t *datagram, uint32_
     if (out->burst_count == out->capacity ||
         out->arena_size - out->arena_used < PROBE_BYTES)
         return false;
-    if (!probe_answer(datagram, length, routes_number(it->routes, from) != NO_PEER,
-                      reply))
-        return false;
+    if (!probe_answer(datagram, length, it->known, reply)) return false;
+    struct counters *counters = &it->pump->counters;
+    if (!icmp_allow(&it->fp->probe_due, it->now)) {
+        count(&counters->answers_limited, 1);
+        return true;
+    }
+    count(&counters->answers, 1);
     out->arena_used += PROBE_BYTES;
     out->bursts[out->burst_count++] =
         (struct fp_burst){reply, PROBE_BYTES, PROBE_BYTES, 0, 0, *from};
@@ -143,7 +147,7 @@ static void drop_datagram(struct unwrapping *it, struct subject *subject,
 {
     end_run(it);
     if (answer_probe(it, datagram, length, from)) return;
-    count(&it->drops[reason], 1);
+    count(&it->pump->counters.drops[reason], 1);
     tell_drop(subject, reason, 1);
 }
 
@@ -313,7 +317,7 @@ static bool unwrap_superpacket(struct unwrapping *it, const struct fp_burst *bur
     if (reason < 0) {
         tell(&subject, FP_UNWRAPPED);
     } else if (!answer_probe(it, burst->data, burst->length, &burst->peer)) {
-        count(&it->drops[reason], cut.packets);
+        count(&it->pump->counters.drops[reason], cut.packets);
         tell_drop(&subject, (enum fp_drop)reason, cut.packets);
     }
     it->pump->number += cut.packets;
@@ -325,7 +329,7 @@ static void drop_burst(struct unwrapping *it, const struct fp_burst *burst,
 {
     struct subject subject;
     open_subject(it, &subject, burst->data, burst->length, &burst->peer);
-    count(&it->drops[FP_BAD_OFFLOAD], datagrams);
+    count(&it->pump->counters.drops[FP_BAD_OFFLOAD], datagrams);
     tell_drop(&subject, FP_BAD_OFFLOAD, datagrams);
     it->pump->number += datagrams;
 }
@@ -374,13 +378,14 @@ static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
     bool superpacket = is_superpacket(it->fp, burst);
     uint32_t datagrams = superpacket ? 1 : datagrams_in(burst);
     uint32_t number = routes_number(it->routes, &burst->peer);
+    it->known = number != NO_PEER;
     /* Of each datagram comes a frame, or a reply to a probe. */
     if (out->capacity - out->frame_count < datagrams ||
         out->capacity - out->burst_count < datagrams) {
         if (out->frame_count || out->burst_count) return false;
         /* More than the kernel ever joins: its segment size is not to be trusted. */
         drop_burst(it, burst, datagrams);
-    } else if (it->fp->config.peer_check && number == NO_PEER) {
+    } else if (it->fp->config.peer_check && !it->known) {
         drop_strangers(it, burst, datagrams);
     } else if (!superpacket) {
         unwrap_datagrams(it, burst);
@@ -388,7 +393,7 @@ static bool unwrap_burst(struct unwrapping *it, const struct fp_burst *burst)
         return false;
     }
     if (superpacket) end_stage(it->pump, FP_STAGE_MERGE);
-    if (number != NO_PEER) count_received(it, number, burst, datagrams);
+    if (it->known) count_received(it, number, burst, datagrams);
     return true;
 }
 
@@ -402,7 +407,6 @@ int fp_unwrap(struct fp *fp, const struct fp_burst *bursts, uint32_t total,
         .pump = pump,
         .routes = atomic_load(&fp->routes),
         .watch = atomic_load(&fp->watch),
-        .drops = pump->counters.drops,
         .merges = fp_offloads(fp) & (FP_MERGE_TCP | FP_MERGE_UDP),
         .now = now,
         .out = out,

@@ -24,7 +24,7 @@ struct ring {
 
 struct watch {
     struct watch *next; /* among the retired */
-    uint64_t seen[FP_DIRECTIONS];
+    struct sections sections;
     uint32_t kinds, snap, count;
     uint64_t epoch;
     struct ring rings[FP_DIRECTIONS];
@@ -150,19 +150,11 @@ static struct watch *watch_new(const struct fp_watch *wish)
     return watch;
 }
 
-static bool out_of_sight(struct fp *fp, const struct watch *watch)
-{
-    for (int i = 0; i < FP_DIRECTIONS; i++)
-        if (watch->seen[i] % 2 && atomic_load(&fp->pumps[i].section) == watch->seen[i])
-            return false;
-    return true;
-}
-
 static void reclaim(struct fp *fp)
 {
     for (struct watch **link = &fp->watches; *link;) {
         struct watch *watch = *link;
-        if (out_of_sight(fp, watch)) {
+        if (out_of_sight(fp, &watch->sections)) {
             *link = watch->next;
             watch_free(watch);
         } else {
@@ -186,8 +178,7 @@ void fp_unwatch(struct fp *fp)
 {
     struct watch *watch = atomic_exchange(&fp->watch, NULL);
     if (watch) {
-        for (int i = 0; i < FP_DIRECTIONS; i++)
-            watch->seen[i] = atomic_load(&fp->pumps[i].section);
+        watch->sections = sections_of(fp);
         watch->next = fp->watches;
         fp->watches = watch;
     }

@@ -8,7 +8,7 @@
 enum {
     ARENA = 1 << 18,
     FRAMES = 1024, /* frames, or bursts, that are judged at once */
-    OWED = 50,     /* errors that may be sent at once */
+    OWED = 50,     /* answers that may be sent at once */
 };
 
 /* Room for results, small enough to be found too small. */
@@ -58,7 +58,7 @@ static inline void judge_number(struct told *told, const struct fp_event *event)
 
 /* Whoever watches was told of all that came in, and of every drop. */
 static inline void judge_told(const struct path *path, enum fp_direction direction,
-                              const uint64_t *drops, uint32_t replies_made)
+                              const uint64_t *drops, uint32_t probes)
 {
     static uint8_t records[4 << 20];
     uint64_t lost, dropped[FP_DROPS] = {0}, kinds[FP_KINDS] = {0};
@@ -80,7 +80,7 @@ static inline void judge_told(const struct path *path, enum fp_direction directi
     check(memcmp(dropped, drops, sizeof dropped) == 0);
     check(kinds[FP_READ] == (direction == FP_TX ? kinds[FP_WRAPPED] + kinds[FP_DROPPED] : 0));
     check(kinds[FP_RECEIVED] ==
-          (direction == FP_RX ? kinds[FP_UNWRAPPED] + kinds[FP_DROPPED] + replies_made : 0));
+          (direction == FP_RX ? kinds[FP_UNWRAPPED] + kinds[FP_DROPPED] + probes : 0));
 }
 
 /* ---- tx: errors that answer -------------------------------------------------------------- */
@@ -465,17 +465,19 @@ static inline void judge_unwrap(const struct path *path, const struct fp_burst *
                                 uint32_t count)
 {
     uint32_t capacity = path->tight ? 8 : FRAMES, arena_size = path->tight ? 4096 : ARENA;
+    static uint64_t now;
     uint64_t drops[FP_DROPS] = {0};
-    struct fp_counters before;
+    struct fp_counters before, after;
     uint32_t replied = 0;
     reset_packets();
     replies_owed = 0;
     for (uint32_t i = 0; i < count; i++)
         model_burst(path, &bursts[i], capacity, arena_size, drops);
     fp_read_counters(path->fp, FP_RX, &before);
+    now += 1000000000; /* long enough for replies to be owed again */
     for (uint32_t done = 0; done < count;) {
         struct fp_output out = results(capacity, arena_size);
-        int consumed = fp_unwrap(path->fp, bursts + done, count - done, 1, &out);
+        int consumed = fp_unwrap(path->fp, bursts + done, count - done, now, &out);
         check(consumed > 0 && out.frame_count <= capacity && out.burst_count <= capacity);
         check(out.arena_used <= arena_size);
         done += (uint32_t)consumed;
@@ -487,9 +489,12 @@ static inline void judge_unwrap(const struct path *path, const struct fp_burst *
             check(memcmp(&burst->peer, &replies[replied].peer, sizeof burst->peer) == 0);
         }
     }
-    check(replied == replies_owed);
+    fp_read_counters(path->fp, FP_RX, &after);
+    uint64_t limited = after.answers_limited - before.answers_limited;
+    check(after.answers - before.answers == replied && replied + limited == replies_owed);
+    check(replied == OWED || limited == 0);
     judge_drops(path->fp, FP_RX, &before, drops);
-    judge_told(path, FP_RX, drops, replied);
+    judge_told(path, FP_RX, drops, replies_owed);
     judge_packets();
 }
 

@@ -71,8 +71,8 @@ def test_routes_and_observers_come_and_go_without_a_race(
 @pytest.mark.parametrize(
     ("file", "line", "mistake"),
     [
-        ("routes.c", "if (out_of_sight(fp, routes)) {", "if (1) {"),
-        ("watch.c", "if (out_of_sight(fp, watch)) {", "if (1) {"),
+        ("routes.c", "if (out_of_sight(fp, &routes->sections)) {", "if (1) {"),
+        ("watch.c", "if (out_of_sight(fp, &watch->sections)) {", "if (1) {"),
         (
             "watch.c",
             "written + event->size, memory_order_release);",
