@@ -6,7 +6,7 @@ tx: READ -> ROUTED -> WRAPPED -> SENT (one for each datagram)
 rx: RECEIVED (one for each datagram) -> CHECKED -> UNWRAPPED -> MERGED or not -> WRITTEN
 
 and DROPPED anywhere. Packets have numbers, which go round, in each direction of each
-queue: a frame read takes as many as the packets it becomes, a datagram received one.
+queue: a frame read and a datagram received take as many as the packets they become.
 READ, SENT, RECEIVED, WRITTEN and DROPPED carry bytes.
 """
 

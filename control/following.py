@@ -3,14 +3,16 @@
 tx: a frame is read with number n, and becomes packets (WRAPPED tells how many) that
     have the numbers from n on; each is sent or dropped, and then the frame has ended.
     Dropped before that, it ends at once.
-rx: a datagram has one number. Its packet is written, or dropped, or merged into another
-    one's frame; then it ends with that one, which all others in the frame name.
+rx: so does a datagram, whose packet may be a superpacket (UNWRAPPED tells of how many
+    packets): it is written as one frame, or packet by packet. Or it is dropped, or merged
+    into another one's frame; then it ends with that one, which all others in the frame
+    name.
 
 Pure: events come in the order of their time, followed packets go out in the order in
 which they were first seen. Events may be missing, since what finds no room is lost, and
 a filter may be true of some of a frame's packets only. So a packet may begin with any
 event, and one of which nothing was heard for PATIENCE, by the events' own clock, is
-given up: as sent if some of it was sent, and else as unfinished.
+given up: as sent or written if some of it was, and else as unfinished.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from flannelette.dataplane.forwarder import Direction, EventKind
 PATIENCE = 1_000_000_000
 """Nanoseconds."""
 _MOST_PACKETS = 1 << 16
-"""That a frame is believed to become: it has no more bytes than that."""
+"""That one is believed to become: it has no more bytes than that."""
 
 Key = tuple[int, Direction, int]
 """Queue, direction, number."""
@@ -57,9 +59,9 @@ class Followed:
     number: int
     events: list[Event] = field(default_factory=list)
     packets: int = 1
-    """tx: that it becomes."""
+    """That it becomes."""
     ended: int = 0
-    """tx: of them, sent or dropped."""
+    """Of them, sent, written or dropped."""
     into: Followed | None = None
     """rx: the first packet of the frame that it was merged into."""
     merged: list[Followed] = field(default_factory=list)
@@ -112,7 +114,7 @@ class Follower:
         if known is not None and not begins:
             return known
         if known is not None:  # numbers began again, with another TUN
-            self._end_early(known)
+            self._end(known)
         if self._seen == self._count > 0:
             return None
         self._seen += 1
@@ -123,65 +125,44 @@ class Follower:
 
     def _take(self, followed: Followed, event: Event) -> None:
         match event.kind:
-            case EventKind.WRAPPED:
+            case EventKind.WRAPPED | EventKind.UNWRAPPED:
                 followed.packets = min(event.packets, _MOST_PACKETS)
                 for number in range(followed.packets):
                     self._open[self._key(followed, number)] = followed
             case EventKind.MERGED:
                 self._merge(followed, event.into)
-            case EventKind.WRITTEN:
-                self._end_frame(followed, event, Verdict.WRITTEN)
-            case EventKind.SENT:
-                self._end_some(followed, event.packets)
-            case EventKind.DROPPED if event.direction == Direction.RX:
-                self._end_frame(followed, event, Verdict.DROPPED)
-            case EventKind.DROPPED:
-                if not _is_wrapped(followed):
-                    followed.packets = min(event.packets, _MOST_PACKETS)
-                self._end_some(followed, event.packets)
+            case EventKind.SENT | EventKind.WRITTEN | EventKind.DROPPED:
+                self._end_some(followed, event)
 
     def _merge(self, followed: Followed, number: int) -> None:
         """rx: into the frame that begins with that packet."""
         first = self._open.get((followed.queue, followed.direction, number))
         if first is None or first is followed:
-            self._end(followed, Verdict.MERGED)
+            self._end(followed)
             return
         followed.into = first
         first.merged.append(followed)
 
-    def _end_some(self, followed: Followed, packets: int) -> None:
-        """tx: so many of its packets were sent or dropped."""
-        followed.ended += packets
-        if followed.ended >= followed.packets:
-            dropped = any(e.kind == EventKind.DROPPED for e in followed.events)
-            self._end(followed, Verdict.DROPPED if dropped else Verdict.SENT)
-
-    def _end_frame(self, first: Followed, event: Event, verdict: Verdict) -> None:
-        """rx: with the first packet of a frame all end that were merged into it. But of
-        a frame that the kernel refuses, packets are written one by one."""
-        self._end(first, verdict)
-        for followed in first.merged if event.packets > 1 else ():
-            followed.events.append(event)
-            self._end(followed, verdict)
+    def _end_some(self, followed: Followed, event: Event) -> None:
+        """Some of its packets were sent, written or dropped. With the last of them it
+        ends, and what was merged into its frame; but of a frame that the kernel
+        refuses, packets are written one by one."""
+        followed.ended += event.packets
+        if followed.ended < followed.packets:
+            return
+        self._end(followed)
+        for each in followed.merged if event.packets > 1 else ():
+            each.events.append(event)
+            self._end(each)
 
     def _give_up(self, before: int) -> None:
         """Those of which nothing was heard since then."""
         for followed in self._waiting:
             if followed.verdict is None and followed.events[-1].time < before:
-                self._end_early(followed)
+                self._end(followed)
 
-    def _end_early(self, followed: Followed) -> None:
-        """With what is known of it."""
-        kinds = {event.kind for event in followed.events}
-        if EventKind.DROPPED in kinds:
-            self._end(followed, Verdict.DROPPED)
-        elif EventKind.SENT in kinds:
-            self._end(followed, Verdict.SENT)
-        else:
-            self._end(followed, Verdict.UNFINISHED)
-
-    def _end(self, followed: Followed, verdict: Verdict) -> None:
-        followed.verdict = verdict
+    def _end(self, followed: Followed) -> None:
+        followed.verdict = _verdict(followed)
         for number in range(followed.packets):
             key = self._key(followed, number)
             if self._open.get(key) is followed:
@@ -192,5 +173,14 @@ class Follower:
         return followed.queue, followed.direction, number
 
 
-def _is_wrapped(followed: Followed) -> bool:
-    return any(event.kind == EventKind.WRAPPED for event in followed.events)
+def _verdict(followed: Followed) -> Verdict:
+    """By what is known of it."""
+    kinds = {event.kind for event in followed.events}
+    if EventKind.DROPPED in kinds:
+        return Verdict.DROPPED
+    if EventKind.SENT in kinds:
+        return Verdict.SENT
+    if EventKind.WRITTEN in kinds:
+        return Verdict.WRITTEN
+    alone = EventKind.MERGED in kinds and followed.into is None
+    return Verdict.MERGED if alone else Verdict.UNFINISHED

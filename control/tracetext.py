@@ -91,7 +91,7 @@ def lines(followed: Followed, own: Own) -> Iterator[str]:
     if followed.verdict == Verdict.UNFINISHED:
         yield " " * 14 + "what came next is not known"
     elif 0 < followed.ended < followed.packets:
-        others = plural(followed.packets - followed.ended, "other datagram")
+        others = plural(followed.packets - followed.ended, "other packet")
         yield " " * 14 + f"of {others} nothing is known"
 
 

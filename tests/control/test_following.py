@@ -14,6 +14,7 @@ from tests.helpers.eventrecords import event, rx, tx
 
 READ, ROUTED, WRAPPED = EventKind.READ, EventKind.ROUTED, EventKind.WRAPPED
 SENT, RECEIVED, MERGED = EventKind.SENT, EventKind.RECEIVED, EventKind.MERGED
+CHECKED, UNWRAPPED = EventKind.CHECKED, EventKind.UNWRAPPED
 WRITTEN, DROPPED = EventKind.WRITTEN, EventKind.DROPPED
 
 
@@ -108,6 +109,33 @@ def test_a_frame_that_the_kernel_refused_is_written_packet_by_packet() -> None:
     assert (one.number, one.verdict) == (6, Verdict.DROPPED)
 
 
+def superpacket(number: int, packets: int) -> list[Event]:
+    """A datagram of a kernel's that holds one."""
+    begin = [event(RECEIVED, number), event(CHECKED, number)]
+    return [*begin, event(UNWRAPPED, number, packets=packets)]
+
+
+def test_a_superpacket_that_is_written_whole_ends_at_once() -> None:
+    follower = Follower()
+    assert list(follower.feed(superpacket(5, 3))) == []
+    (one,) = follower.feed([event(WRITTEN, 5, packets=3)])
+    assert (one.verdict, kinds(one)[-1]) == (Verdict.WRITTEN, WRITTEN)
+
+
+@pytest.mark.parametrize("last", [WRITTEN, DROPPED])
+def test_a_superpacket_may_be_written_packet_by_packet(last: EventKind) -> None:
+    """Where the TUN takes none, or its kernel has refused it."""
+    top = (1 << 32) - 1
+    follower = Follower()
+    begin = [*superpacket(top, 3), event(WRITTEN, top), event(WRITTEN, 0)]
+    assert list(follower.feed(begin)) == []
+    (one,) = follower.feed([event(last, 1, direction=Direction.RX)])
+    assert (one.verdict, one.number) == (Verdict(last.name.lower()), top)
+    assert kinds(one) == [RECEIVED, CHECKED, UNWRAPPED, WRITTEN, WRITTEN, last]
+    (again,) = follower.feed(rx(b"data", 2))
+    assert again.ordinal == 2
+
+
 def test_a_packet_merged_into_an_unfollowed_one_ends_there() -> None:
     (one,) = followed([*rx(b"data", 6)[:3], event(MERGED, 6, into=5)])
     assert (one.verdict, one.into) == (Verdict.MERGED, None)
@@ -175,10 +203,12 @@ def test_a_packet_is_given_up_also_when_nothing_else_comes() -> None:
     assert one.verdict == Verdict.UNFINISHED
 
 
-@pytest.mark.parametrize("kind", [SENT, DROPPED])
+@pytest.mark.parametrize("kind", [SENT, DROPPED, WRITTEN])
 def test_a_filter_may_tell_of_some_packets_of_a_frame(kind: EventKind) -> None:
     follower = Follower()
     begin = [event(READ, 1), event(WRAPPED, 1, packets=3), event(kind, 3)]
+    if kind == WRITTEN:
+        begin = [*superpacket(1, 3), event(WRITTEN, 3)]
     assert list(follower.feed(begin)) == []
     (one,) = follower.feed([], begin[0].time + PATIENCE + 1)
     assert one.verdict == Verdict(kind.name.lower())

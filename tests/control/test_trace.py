@@ -134,7 +134,7 @@ def test_a_filter_may_hide_some_of_the_datagrams() -> None:
     lines = text([*tx(PING)[:2], wrapped, *tx(PING)[3:]])
     assert lines[-2:] == [
         "     12.0 us  sent       1 datagram, 84 bytes",
-        "              of 43 other datagrams nothing is known",
+        "              of 43 other packets nothing is known",
     ]
 
 
