@@ -65,9 +65,6 @@ class Rules:
         return self.masquerade if topic == "masquerade" else self.forward
 
 
-NO_RULES: tuple[Rules, ...] = (Rules(4), Rules(6))
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The settings that decide on rules (4.1)."""
@@ -78,15 +75,14 @@ class Wanted:
     optional: bool = False
     """Nobody asked for them by name: where they cannot be made, do without."""
 
-    def __bool__(self) -> bool:
-        return self.masquerade or self.forward
-
 
 def desired(
     wanted: Wanted, network: NetworkConfig, subnets: Subnets
 ) -> tuple[Rules, ...]:
     """The rules of a node whose lease is on these subnets, for each version of IP that
-    the overlay has."""
+    the overlay has; none if nothing is wanted."""
+    if not (wanted.masquerade or wanted.forward):
+        return ()
     pairs: list[tuple[Version, Network, Network]]
     pairs = [(4, network.network, subnets.v4)]
     if network.network6 is not None and subnets.v6 is not None:

@@ -16,7 +16,7 @@ from flannelette.control.config import Config
 from flannelette.control.errors import HostError, one_line
 from flannelette.control.lease import Subnets
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.rules import NO_RULES, Rules, RulesBackend, Wanted, desired
+from flannelette.control.rules import Rules, RulesBackend, Wanted, desired
 from flannelette.control.rulesiptables import IptablesBackend
 from flannelette.control.rulesnft import NftBackend
 from flannelette.control.rulestool import RulesBusy
@@ -75,8 +75,6 @@ class RulesKeeper:
         return keeper
 
     async def _check(self) -> None:
-        if not self._wanted:
-            return
         subnets = Subnets(self._network.network, self._network.network6)
         for rules in desired(self._wanted, self._network, subnets):
             backend = self._backend(rules)
@@ -96,9 +94,8 @@ class RulesKeeper:
 
         Raises HostError, OSError."""
         self._rules = desired(self._wanted, self._network, subnets)
-        if self._wanted:
-            for rules in self._rules:
-                await self._make(rules)
+        for rules in self._rules:
+            await self._make(rules)
         self.error = None
         await self._recycle()
 
@@ -117,7 +114,7 @@ class RulesKeeper:
     async def _recycle(self) -> None:
         """Remove what is not ours to want: other backend, other IP versions. None of
         it is worth not starting."""
-        kept = [self._backend(rules) for rules in self._rules if self._wanted]
+        kept = [self._backend(rules) for rules in self._rules]
         for backend in [*self._used, *self._unused]:
             if backend in kept or backend.missing():
                 continue
@@ -129,7 +126,7 @@ class RulesKeeper:
 
     async def keep(self) -> None:
         """Compare and repair, until cancelled."""
-        while self._wanted:
+        while self._rules:
             await asyncio.sleep(self._resync)
             try:
                 await self._repair()
@@ -177,5 +174,4 @@ async def remove(backend: RulesBackend) -> list[str]:
     """Remove all rules of ours, or of a flanneld before us; what was removed.
 
     Raises HostError, OSError."""
-    nothing = next(it for it in NO_RULES if it.version == backend.version)
-    return await backend.apply(nothing, everything=True)
+    return await backend.apply(Rules(backend.version), everything=True)

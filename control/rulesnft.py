@@ -89,14 +89,13 @@ def differing(listed: str | None, rules: Rules, everything: bool) -> list[Topic]
     there = _chains(listed)
     wrong: list[Topic] = []
     for topic, chain in CHAINS.items():
-        wanted = rules.of(topic)
         found = there.get(chain["name"])
-        if not wanted:
-            if everything and found is not None:
-                wrong.append(topic)
-            continue
-        expressions = [expression(rule, family) for rule in wanted]
-        if found is None or found != (dict(chain), expressions):
+        if rules.of(topic):
+            expressions = [expression(rule, family) for rule in rules.of(topic)]
+            sound = found == (chain, expressions)
+        else:
+            sound = found is None or not everything
+        if not sound:
             wrong.append(topic)
     return wrong
 
