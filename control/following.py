@@ -4,9 +4,9 @@ tx: a frame is read with number n, and becomes packets (WRAPPED tells how many) 
     have the numbers from n on; each is sent or dropped, and then the frame has ended.
     Dropped before that, it ends at once.
 rx: so does a datagram, whose packet may be a superpacket (UNWRAPPED tells of how many
-    packets): it is written as one frame, or packet by packet. Or it is dropped, or merged
-    into another one's frame; then it ends with that one, which all others in the frame
-    name.
+    packets): it is written as one frame, or packet by packet. Or it is dropped, or
+    merged into another one's frame; then it ends with that one, which all others in
+    the frame name.
 
 Pure: events come in the order of their time, followed packets go out in the order in
 which they were first seen. Events may be missing, since what finds no room is lost, and
