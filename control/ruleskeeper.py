@@ -68,11 +68,16 @@ class RulesKeeper:
         try:
             await keeper._check()
         except (HostError, OSError) as error:
-            if not wanted.optional or network.nftables:  # by whose name, too
-                raise
-            log.warning("no forward rules: error=%s", one_line(error))
-            keeper._wanted = Wanted(False, False, False)
+            keeper._do_without(error)
         return keeper
+
+    def _do_without(self, error: HostError | OSError) -> None:
+        """Raises the error if somebody asked for rules, or for nftables, by name."""
+        if not self._wanted.optional or self._network.nftables:
+            raise error
+        log.warning("no forward rules: error=%s", one_line(error))
+        self._wanted = Wanted(False, False, False)
+        self._rules = ()
 
     async def _check(self) -> None:
         subnets = Subnets(self._network.network, self._network.network6)
@@ -94,8 +99,11 @@ class RulesKeeper:
 
         Raises HostError, OSError."""
         self._rules = desired(self._wanted, self._network, subnets)
-        for rules in self._rules:
-            await self._make(rules)
+        try:
+            for rules in self._rules:
+                await self._make(rules)
+        except (HostError, OSError) as error:  # a check does not foresee everything
+            self._do_without(error)
         self.error = None
         await self._recycle()
 

@@ -441,6 +441,32 @@ def test_nobody_asked_so_nothing_is_needed(
     assert "the program iptables-restore is not installed" in caplog.text
 
 
+def test_nobody_asked_so_a_refusal_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A kernel may lack what iptables-restore --test does not ask it for."""
+    use_variant(tmp_path, "nft", monkeypatch)
+    restore = tmp_path / "iptables-restore"
+    real = restore.readlink()
+    restore.unlink()
+    restore.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test*|*--version*) exec {real} "$@";; esac\n'
+        "echo not supported >&2; exit 4\n"
+    )
+    restore.chmod(0o755)
+
+    async def body() -> None:
+        keeper = await started(Wanted(False, True, True, optional=True))
+        assert saved("iptables") == []
+        await asyncio.wait_for(keeper.keep(), 20)
+        with pytest.raises(HostError, match="not supported"):
+            await started()
+
+    fresh(body)
+    assert "no forward rules: error=iptables-restore: not supported" in caplog.text
+
+
 @pytest.mark.parametrize("network", [NETWORK, NFT], ids=["iptables", "nft"])
 def test_what_the_program_says_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: NetworkConfig
