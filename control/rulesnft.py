@@ -190,10 +190,8 @@ class NftBackend:
 
     async def apply(self, rules: Rules, everything: bool = False) -> list[str]:
         family, name = TABLES[self.version]
-        listed = None
         try:
-            if await self._has_table():
-                listed = await self._nft("list", "table", family, name)
+            listed = await self._listed()
             wrong = differing(listed, rules, everything)
             empty = not any(rules.of(topic) for topic in CHAINS)
             last = empty and everything and listed is not None and only_ours(listed)
@@ -206,10 +204,16 @@ class NftBackend:
         chains = [f"chain {chain} in {family} {name}" for chain in names]
         return chains or ([f"table {family} {name}"] if last else [])
 
-    async def _has_table(self) -> bool:
+    async def _listed(self) -> str | None:
+        """What there is; None if there is no table of ours."""
         family, name = TABLES[self.version]
-        tables = json.loads(await self._nft("list", "tables", family))["nftables"]
-        return any(it["table"]["name"] == name for it in tables if "table" in it)
+        try:
+            return await self._nft("list", "table", family, name)
+        except HostError:  # the usual reason is looked for, whatever the words
+            tables = json.loads(await self._nft("list", "tables", family))["nftables"]
+            if any(it["table"]["name"] == name for it in tables if "table" in it):
+                raise
+            return None
 
     async def _nft(self, *arguments: str, text: str = "") -> str:
         return await run([self._program or self.name, "--json", *arguments], text)
