@@ -14,15 +14,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
-from flannelette.control import config, operator
+from flannelette.control import config, operator, status
 from flannelette.control.config import Config
 from flannelette.control.doctor.facts import Daemon
 from flannelette.control.errors import ConfigError, HostError
 from flannelette.control.flagvalues import Etcd
 from flannelette.control.goflags import HelpWanted
-from flannelette.control.status import StatusDocument
 
 _PEERCRED = struct.Struct("=iII")
 _SECRETS = ("etcd-password",)
@@ -34,30 +31,27 @@ def find(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Config, Daemo
 
     Raises ConfigError, HelpWanted or VersionWanted for what was given."""
     given = config.parse(argv, environ)
-    status, error = _ask(given.operator_socket)
+    document, error = _ask(given.operator_socket)
     pid = _listener(given.operator_socket)
     restart = _shown(["flannelette", "run", *argv])
     if pid is None:
-        return given, Daemon(status, error, restart=restart)
+        return given, Daemon(document, error, restart=restart)
     settings = _settings(pid) or given
     return settings, Daemon(
-        status,
+        document,
         error,
         pid,
         _restart(pid) or restart,
-        _namespace(pid) != _namespace(os.getpid()),
+        _namespace(pid) not in (None, _namespace(os.getpid())),
         _is_stopped(pid),
     )
 
 
-def _ask(path: Path) -> tuple[StatusDocument | None, str | None]:
+def _ask(path: Path) -> tuple[status.StatusDocument | None, str | None]:
     try:
-        document = operator.ask(path, "status")
-        return msgspec.convert(document, StatusDocument), None
+        return status.parse(operator.ask(path, "status")), None
     except HostError as error:
         return None, str(error)
-    except msgspec.ValidationError as error:
-        return None, f"the daemon's status is not understood: {error}"
 
 
 def _listener(path: Path) -> int | None:

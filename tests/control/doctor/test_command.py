@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import socket
@@ -142,15 +143,17 @@ def pretended(
 ) -> Iterator[tuple[Path, int]]:
     """What looks like one from outside: command line, variables, directory, socket."""
     path = directory / "s"
-    argv = [sys.executable, "-c", LISTENER, "run", *flags, str(path)]
-    argv.insert(-1, "--operator-socket")
+    argv = [sys.executable, "-c", LISTENER, "run", *flags]
+    argv += ["--operator-socket", str(path)]
     with subprocess.Popen(
         argv, env=environ, cwd=directory, stdout=subprocess.PIPE
     ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        yield path, process.pid
-        process.kill()
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield path, process.pid
+        finally:
+            process.kill()
 
 
 def test_its_own_flags_and_variables_count(tmp_path: Path) -> None:
@@ -168,6 +171,19 @@ def test_its_own_flags_and_variables_count(tmp_path: Path) -> None:
     assert found.restart.startswith(f"kill {pid} && ")
     assert "hush" not in found.restart
     assert "--etcd-password=..." in found.restart
+
+
+def test_one_that_may_not_be_looked_at_is_not_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it has capabilities that we lack."""
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+    monkeypatch.setattr(daemon, "_PROC", proc)
+    with pretended(tmp_path) as (path, pid):
+        _, found = daemon.find([f"--operator-socket={path}"], {})
+    assert (found.pid, found.elsewhere) == (pid, False)
 
 
 def test_without_one_what_was_given_counts(tmp_path: Path) -> None:
