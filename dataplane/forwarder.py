@@ -18,6 +18,7 @@ The queue of a flow on tx and the one on rx need not be the same.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -310,6 +311,8 @@ class Forwarder:
 
         Raises OSError: EBUSY when somebody watches, EINVAL for a filter that cannot be
         run, ENOTSUP for the path in Python."""
+        if self._watch is not None:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         watch = watch._replace(epoch=time.time_ns() - time.monotonic_ns())
         with ExitStack() as undo:
             for path in self._paths:

@@ -48,6 +48,8 @@ async def test_every_queue_and_every_tun() -> None:
     loop = asyncio.get_running_loop()
     forwarder = Forwarder(open_underlay(LOOPBACK, 0, 2), "native", "threads")
     forwarder.watch(READS)
+    with pytest.raises(OSError, match="busy"):  # though there is no TUN yet
+        forwarder.watch(READS)
     with other_node() as peer:
         forwarder.set_routes([route_to(peer)])
         for _ in range(2):
