@@ -104,6 +104,7 @@ async def test_an_observer_that_is_refused_at_one_queue_watches_none() -> None:
         forwarder.watch(READS)
     forwarder._paths[1].unwatch()
     forwarder.watch(READS)
+    forwarder.unwatch()
     with pytest.raises(OSError, match="Invalid"):
         forwarder.watch(READS._replace(filter=((0, 0, 0, 0),)))
     forwarder.close()
