@@ -39,11 +39,21 @@ class Node:
         self.keeper = keeper
         self.carrier = carrier
         self.table = LeaseTable(keeper.lease, plan.network, plan.backend)
-        self.repairs = 0
-        self.error: str | None = None
-        """What the carrier lacks right now."""
         self._store = store
         self._rules = rules
+        self._repairs = 0
+        self._error: str | None = None
+        """What the carrier lacks right now."""
+
+    @property
+    def repairs(self) -> int:
+        """Of what the carrier needs, and of traffic rules."""
+        return self._repairs + (self._rules.repairs if self._rules else 0)
+
+    @property
+    def error(self) -> str | None:
+        """What cannot be repaired right now."""
+        return self._error or (self._rules.error if self._rules else None)
 
     async def live(self) -> None:
         """Run until cancelled. Raises LeaseLost when another node has our subnet."""
@@ -88,15 +98,15 @@ class Node:
             self.carrier.due.clear()
             try:
                 for repair in await self.carrier.reconcile():
-                    self.repairs += 1
+                    self._repairs += 1
                     device = self.carrier.device
                     log.warning("repaired: what=%r device=%s", repair, device)
-                self.error, pause, retry = None, RECONCILE, RETRY
+                self._error, pause, retry = None, RECONCILE, RETRY
             except OSError as error:
                 why = one_line(error)
-                if why != self.error:
+                if why != self._error:
                     log.error("cannot be repaired: error=%s", why)
-                self.error = why
+                self._error = why
                 pause, retry = retry, min(2 * retry, RECONCILE)
 
 

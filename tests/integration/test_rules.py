@@ -210,11 +210,12 @@ def test_a_stop_leaves_them_and_a_start_finds_them(
 
 
 def test_a_flushed_firewall_is_repaired(tmp_path: Path) -> None:
-    """M3, and said in the log."""
+    """M3, and said in the log and in the status."""
     with lab(tmp_path, flags=["--ip-masq", "--iptables-resync=1"]) as it:
         up(it, nftables=False)
         it.rig.run(it.rig.host(1), [tool("iptables"), "-t", "nat", "-F"])
         until(lambda: "repaired: " in it.log(1))
+        assert it.status(1)["repairs"] >= 1
         assert seen(it, pod(it, 1), host(it, 2)) == "192.0.2.1"
 
 
