@@ -26,7 +26,6 @@ from flannelette.control.errors import ConfigError, HostError
 _OUTPUT = "/run/docker_opts.env"
 _ROUTES = Path("/proc/net/route")
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_SIZE_MAX = 65536
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -36,7 +35,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     if not _NAME.fullmatch(wanted.k):
         raise ConfigError(f"{wanted.k!r} cannot name a variable")
-    variables = assigned(_read(wanted.f), wanted.f)
+    variables = assigned(subnetfile.read(wanted.f), wanted.f)
     found = options(variables, wanted.f, ipmasq=not wanted.m)
     before = variables.get(wanted.k, environ.get(wanted.k, ""))
     both = wanted.i == wanted.c
@@ -142,15 +141,6 @@ def _address(text: str) -> IPv4Address:
 
 
 # ---- files ---------------------------------------------------------------------------
-
-
-def _read(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_SIZE_MAX).decode(errors="replace")
-    except OSError as error:
-        error.add_note("while reading what the daemon wrote")
-        raise
 
 
 def _write(path: Path, text: str) -> None:

@@ -70,6 +70,16 @@ def write(
         raise
 
 
+def read(path: Path) -> str:
+    """What the file says, whatever bytes it has. Raises OSError."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_SIZE_MAX).decode(errors="replace")
+    except OSError as error:
+        error.add_note(f"while reading the subnet file {path}")
+        raise
+
+
 def previous_subnets(path: Path) -> Subnets | None:
     """The subnets that the file remembers, for us to ask for again (E15).
 
@@ -77,13 +87,9 @@ def previous_subnets(path: Path) -> Subnets | None:
     subnet alone is of no use. Bytes of any kind give a result; raises OSError when the
     file cannot be read."""
     try:
-        with open(path, "rb") as file:
-            text = file.read(_SIZE_MAX).decode(errors="replace")
+        text = read(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        error.add_note(f"while reading the subnet file {path}")
-        raise
     subnet = _assigned(text, "FLANNEL_SUBNET", IPv4Network)
     if subnet is None:
         return None
