@@ -114,13 +114,7 @@ class NetworkConfig:
         bounds = (raw.subnet_min, raw.subnet_max)
         low, high = _bounds("", bounds, network, length, IPv4Address)
         config = cls(
-            network,
-            length,
-            low,
-            high,
-            backend_type,
-            backend,
-            nftables=raw.nftables,
+            network, length, low, high, backend_type, backend, nftables=raw.nftables
         )
         if not raw.ipv6:
             return config
