@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Literal
@@ -40,6 +41,9 @@ _UNKNOWN_TARGETS = ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NFQUEUE", "TPROXY
 def chains(text: str, syntax: Syntax) -> list[Chain]:
     """All chains with their rules. Raises ValueError for what these do not write."""
     found: dict[tuple[str, str], Chain] = {}
+    numbers: Counter[str] = (
+        Counter()
+    )  # as iptables counts: those that decide nothing, too
     table = ""
     for line in text.splitlines():
         if line.startswith("*"):
@@ -52,8 +56,8 @@ def chains(text: str, syntax: Syntax) -> list[Chain]:
             chain = found.get((table, name))
             if chain is None:
                 raise ValueError(f"{syntax}-save is not understood: {line:.80}")
-            number = len(chain.rules) + 1
-            chain.rules += _rules(words[:-1], f"rule {number}")
+            numbers[chain.place] += 1
+            chain.rules += _rules(words[:-1], f"rule {numbers[chain.place]}")
     return list(found.values())
 
 

@@ -226,6 +226,12 @@ def test_a_policy_drops_what_no_rule_saves() -> None:
     assert saved("-A INPUT -m mark --mark 1 -j ACCEPT", "DROP") is None
 
 
+def test_rules_have_the_numbers_that_iptables_gives_them() -> None:
+    block = saved("-A INPUT -j LOG\n-A FORWARD -j DROP\n-A INPUT -p udp -j DROP")
+    assert block is not None
+    assert block.rule == "rule 2"
+
+
 def test_ip6tables_is_not_asked_about_ipv4() -> None:
     text = SAVED.format(rules="-A INPUT -j DROP", policy="DROP")
     chains = by_name(iptables.chains(text, "ip6tables"))
