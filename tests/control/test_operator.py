@@ -9,9 +9,8 @@ import json
 import os
 import socket
 import stat
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from flannelette.control.errors import HostError
 from flannelette.control.operator import REQUEST_MAX, ask, serve
 from tests.helpers import uvloops
 from tests.helpers.storerig import eventually
+from tests.helpers.watched import strange_daemon
 
 COMMANDS = {"status": lambda: {"ready": True}}
 
@@ -575,28 +575,6 @@ async def test_a_failing_stream_fails_alone(
 # ---- the asking side, against daemons that are not ours ------------------------------
 
 
-@contextmanager
-def fake_daemon(path: Path, answer: bytes) -> Iterator[None]:
-    """Answers one client with these bytes."""
-
-    def answered() -> None:
-        client, _ = listener.accept()
-        with client:
-            client.recv(REQUEST_MAX)
-            client.sendall(answer)
-
-    path.parent.mkdir()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
-        thread = threading.Thread(target=answered)
-        thread.start()
-        try:
-            yield
-        finally:
-            thread.join()
-
-
 def test_no_daemon_is_one_line(path: Path) -> None:
     with pytest.raises(HostError) as caught:
         ask(path, "status")
@@ -633,5 +611,6 @@ def test_a_frozen_daemon_is_one_line(
     ],
 )
 def test_a_strange_answer_is_one_line(path: Path, answer: bytes, message: str) -> None:
-    with fake_daemon(path, answer), pytest.raises(HostError, match=message):
+    path.parent.mkdir()
+    with strange_daemon(path, answer), pytest.raises(HostError, match=message):
         ask(path, "status")
