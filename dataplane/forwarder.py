@@ -20,23 +20,22 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address
-from operator import and_, or_
+from operator import and_
 from typing import Literal
 
 from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
+from flannelette.dataplane.offloads import OFFLOADS, granted
 from flannelette.dataplane.path import Path, open_path
+from flannelette.dataplane.peertotals import Peer, PeerTotals
 from flannelette.dataplane.underlay import (
     SocketFill,
     Underlay,
-    accept_bursts,
-    sends_bursts,
 )
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
@@ -77,10 +76,6 @@ __all__ = [
     "Vxlan",
     "Watch",
 ]
-
-OFFLOADS = ("tso", "uso", "gso", "gro")
-"""tso, uso: superpackets of TCP, of UDP, through the TUN in both directions.
-gso, gro: bursts through the socket, sent and received."""
 
 PEER_CHECKS = tuple(check.name.lower() for check in PeerCheck)
 """Whose packets are taken: anybody's; a known peer's; and only its own."""
@@ -133,7 +128,7 @@ class Forwarder:
         self._time_stages = time_stages
         self._routes: dict[tuple[int, int, int], Route] = {}
         self._retired = {direction: NO_COUNTERS for direction in Direction}
-        self._retired_peers: dict[_Peer, PeerCounters] = {}
+        self._totals = PeerTotals()
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
         self._watch: Watch | None = None
@@ -184,7 +179,7 @@ class Forwarder:
     def _retire(self, path: Path) -> None:
         for direction in Direction:
             self._retired[direction] += path.counters(direction)
-        _add(self._retired_peers, path.peers())
+        self._totals.add(path.peers())
         path.close()
 
     def _config(
@@ -204,23 +199,11 @@ class Forwarder:
             address=int(endpoint.address),
             address6=int(endpoint.address6 or 0),
             batch=self._batch,
-            offloads=self._granted(tun, rx),
+            offloads=granted(self._offload, tun, rx),
             vxlan=endpoint.vxlan,
             peer_check=self._peer_check,
             time_stages=self._time_stages,
         )
-
-    def _granted(self, tun: TunDevice, rx: Sequence[socket.socket]) -> Offload:
-        """What the TUN and the queue's sockets can do, of what may be used."""
-        offload = self._offload
-        granted = {
-            Offload.VNET: tun.vnet,
-            Offload.MERGE_TCP: tun.tso,
-            Offload.MERGE_UDP: tun.uso,
-            Offload.GSO: "gso" in offload and all(map(sends_bursts, rx)),
-            Offload.GRO: "gro" in offload and all(map(accept_bursts, rx)),
-        }
-        return reduce(or_, (bit for bit, is_on in granted.items() if is_on), NO_OFFLOAD)
 
     @property
     def offloads(self) -> Offload:
@@ -254,7 +237,7 @@ class Forwarder:
         for path in self._paths:
             path.set_routes(routes)
         self._routes.update({_key(route): route for route in routes})
-        self._forget_strangers()
+        self._totals.keep(self._peers)
 
     def del_routes(self, routes: Iterable[Route]) -> None:
         """Remove by prefix and length."""
@@ -263,32 +246,16 @@ class Forwarder:
             path.del_routes(routes)
         for route in routes:
             self._routes.pop(_key(route), None)
-        self._forget_strangers()
+        self._totals.keep(self._peers)
 
-    def _forget_strangers(self) -> None:
-        """Whoever is a peer again begins at 0, as in the paths."""
-        if self._retired_peers:
-            known = self._known()
-            self._retired_peers = {
-                peer: counters
-                for peer, counters in self._retired_peers.items()
-                if peer in known
-            }
-
-    def _known(self) -> set[_Peer]:
+    def _peers(self) -> set[Peer]:
         return {(route.outer, route.address) for route in self._routes.values()}
 
     def peers(self) -> list[PeerCounters]:
         """Of the peers that routes lead to, since they do, over all TUNs and queues; in
         order of address, IPv4 first."""
-        totals = {
-            (outer, address): PeerCounters(address, outer)
-            for outer, address in sorted(self._known())
-        }
-        _add(totals, self._retired_peers.values())
-        for path in self._paths:
-            _add(totals, path.peers())
-        return list(totals.values())
+        counted = (one for path in self._paths for one in path.peers())
+        return self._totals.of(self._peers(), counted)
 
     def counters(self, direction: Direction) -> Counters:
         """Since the forwarder was made, over all its TUNs and queues."""
@@ -333,16 +300,6 @@ class Forwarder:
         for queue, path in enumerate(self._paths):
             for direction in Direction:
                 yield queue, direction, *path.watched(direction)
-
-
-_Peer = tuple[int, int]
-"""The IP version of a peer's address, and the address."""
-
-
-def _add(totals: dict[_Peer, PeerCounters], counted: Iterable[PeerCounters]) -> None:
-    for one in counted:
-        peer = one.outer, one.address
-        totals[peer] = totals[peer].plus(one) if peer in totals else one
 
 
 def _key(route: Route) -> tuple[int, int, int]:
