@@ -41,9 +41,7 @@ _UNKNOWN_TARGETS = ("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NFQUEUE", "TPROXY
 def chains(text: str, syntax: Syntax) -> list[Chain]:
     """All chains with their rules. Raises ValueError for what these do not write."""
     found: dict[tuple[str, str], Chain] = {}
-    numbers: Counter[str] = (
-        Counter()
-    )  # as iptables counts: those that decide nothing, too
+    numbers: Counter[str] = Counter()  # of all rules, as iptables numbers them
     table = ""
     for line in text.splitlines():
         if line.startswith("*"):
