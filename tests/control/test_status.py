@@ -10,76 +10,20 @@ from hypothesis import given, strategies as st
 
 from flannelette.control.errors import HostError
 from flannelette.control.status import WIDTH, duration, printable, render
+from tests.helpers import statusdocuments
 
-DIRECTION = {
-    "packets": 1234567,
-    "bytes": 987654321,
-    "answers": 0,
-    "answers_limited": 0,
-    "drops": {"short": 0},
-    "frames": 0,
-    "frame_bytes": 0,
-    "tun_calls": 0,
-    "messages": 0,
-    "message_bytes": 0,
-    "wire_calls": 0,
-    "waits": 0,
-    "stages": {"read": 0},
-    "timed_packets": 0,
-}
-DOCUMENT: dict[str, Any] = {
-    "version": "0.1.0",
-    "ready": True,
-    "uptime": 93784.5,
-    "node": {
-        "public_ip": "192.0.2.1",
-        "public_ipv6": None,
-        "interface": "eth0",
-        "address": "10.0.0.1",
-        "device": "flannel0",
-        "mtu": 1472,
-        "mtu6": None,
-        "backend": "udp",
-        "port": 8285,
-        "vni": None,
-        "mac": None,
-        "peer_check": "peer",
-        "datapath": "native",
-        "driver": "threads",
-        "queues": 1,
-        "steering": None,
-        "offloads": ["vnet", "gso"],
-    },
-    "network": "10.5.0.0/16",
-    "lease": {"subnet": "10.5.1.0/24", "subnet6": None, "expires_in": 86390.1},
-    "store": {
-        "kind": "etcd",
-        "connected": True,
-        "revision": 42,
-        "resyncs": 0,
-        "skipped": 0,
-        "error": None,
-    },
-    "routes": [
+COUNTERS = {**statusdocuments.direction(0), "packets": 1234567, "bytes": 987654321}
+DOCUMENT = statusdocuments.document(
+    93784.5,
+    network="10.5.0.0/16",
+    routes=[
         {"subnet": "10.5.2.0/24", "peer": "192.0.2.2:8285", "direct": False},
         {"subnet": "10.5.3.0/24", "peer": "192.0.2.3:8285", "direct": False},
     ],
-    "ignored": [],
-    "counters": {"tx": DIRECTION, "rx": DIRECTION},
-    "peers": [
-        {
-            "address": "192.0.2.2",
-            "subnets": ["10.5.2.0/24"],
-            "tx": {"packets": 1, "bytes": 84},
-            "rx": {"packets": 0, "bytes": 0},
-            "idle": None,
-        }
-    ],
-    "sockets": [],
-    "tun_drops": 0,
-    "repairs": 3,
-    "last_error": None,
-}
+    counters={"tx": COUNTERS, "rx": COUNTERS},
+    repairs=3,
+)
+DOCUMENT["node"] |= {"address": "10.0.0.1", "offloads": ["vnet", "gso"]}
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -98,13 +42,13 @@ def test_a_node_at_work() -> None:
     assert render(DOCUMENT).splitlines() == [
         "flannelette 0.1.0, ready, up 1 d 2 h",
         "node     192.0.2.1, by eth0 (10.0.0.1)",
-        "backend  udp, port 8285, native path, threads driver",
+        "backend  udp, port 8285, native path, thread driver",
         "device   flannel0, MTU 1472",
         "offload  vnet, gso",
         "peers    peer check",
         "network  10.5.0.0/16",
         "lease    10.5.1.0/24, expires in 23 h 59 min",
-        "store    etcd, connected, revision 42",
+        "store    etcd, connected, revision 4210",
         "repairs  3",
         "tx       1,234,567 packets, 987,654,321 bytes",
         "rx       1,234,567 packets, 987,654,321 bytes",
@@ -136,7 +80,7 @@ def test_vxlan_in_dual_stack() -> None:
     assert all(len(line) <= WIDTH for line in shown)
     assert shown[1:5] == [
         f"node     192.0.2.1, {six}, by eth0 (10.0.0.1)",
-        "backend  vxlan, VNI 16777215, port 8472, native path, threads driver",
+        "backend  vxlan, VNI 16777215, port 8472, native path, thread driver",
         "device   flannel0, MTU 1450, 1430 for IPv6",
         "         MAC 0a:00:00:00:00:01",
     ]
@@ -191,7 +135,7 @@ def test_a_node_that_waits_for_its_network() -> None:
         "node     not known yet",
         "network  not known yet",
         "lease    none yet",
-        "store    etcd, not connected, revision 42, 1 resyncs, 1,234 skipped",
+        "store    etcd, not connected, revision 4210, 1 resyncs, 1,234 skipped",
         "         connection refused",
         "repairs  3",
     ]

@@ -24,7 +24,6 @@ def direction(packets: int, burst: int = 40, **drops: int) -> dict[str, Any]:
         "waits": packets // 600,
         "stages": {},
         "timed_packets": 0,
-        "timed_rounds": 0,
     }
 
 
