@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
-from flannelette.control import backends, interface
+from flannelette.control import backends, interface, rulestool
 from flannelette.control.backend import Backend, Routes
 from flannelette.control.config import Config
 from flannelette.control.doctor import iptables, nft
@@ -35,12 +32,10 @@ from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.status import StatusDocument
 from flannelette.control.store import Store
 from flannelette.control.stores import open_store
-from flannelette.dataplane.asking import Address
 from flannelette.tun.link import Netlink
 
 STORE_DEADLINE = 6.0
 """Seconds for all that is read there."""
-TOOL_DEADLINE = 10.0
 
 
 async def look(argv: Sequence[str], environ: Mapping[str, str]) -> Facts:
@@ -51,11 +46,17 @@ async def look(argv: Sequence[str], environ: Mapping[str, str]) -> Facts:
         return facts  # what we see here is another machine, so to speak
     facts = replace(facts, store=await _store(config))
     facts = _with_backend(facts)
-    facts = await _with_links(facts)
-    peers = _peers(facts)
-    facts = await _with_ways(facts, peers)
+    netlink = Netlink()
+    try:
+        facts = await _with_links(facts, netlink)
+        peers = _peers(facts)
+        addresses = {peer.address for peer in peers}
+        addresses |= {s.network_address for those in peers.values() for s in those}
+        facts = replace(facts, ways=await netlink.ways_to(addresses))
+    finally:
+        await netlink.close()
     facts = replace(facts, settings=dict(_settings(facts)))
-    facts = _with_chains(facts)
+    facts = await _with_chains(facts)
     return ask_peers(facts, peers)
 
 
@@ -110,15 +111,11 @@ def _with_backend(facts: Facts) -> Facts:
 # ---- this machine --------------------------------------------------------------------
 
 
-async def _with_links(facts: Facts) -> Facts:
+async def _with_links(facts: Facts, netlink: Netlink) -> Facts:
     config, dual = facts.config, bool(facts.backend and facts.backend.dual_underlay)
-    netlink = Netlink()
-    try:
-        interfaces = await netlink.interfaces()
-        default = await netlink.default_interface()
-        default6 = await netlink.default_interface(6) if dual else None
-    finally:
-        await netlink.close()
+    interfaces = await netlink.interfaces()
+    default = await netlink.default_interface()
+    default6 = await netlink.default_interface(6) if dual else None
     facts = replace(facts, interfaces=interfaces)
     if (used := _used_by_daemon(facts)) is not None:
         return replace(facts, external=used)
@@ -145,7 +142,7 @@ def _used_by_daemon(facts: Facts) -> External | None:
     six = node["public_ipv6"] and IPv6Address(node["public_ipv6"])
     for it in facts.interfaces:
         if IPv4Address(node["address"]) in {own.ip for own in it.addresses}:
-            here = {own.ip for own in it.addresses6}
+            here = [own.ip for own in it.addresses6]  # the best first (I5)
             return External(
                 it.name,
                 it.index,
@@ -158,72 +155,40 @@ def _used_by_daemon(facts: Facts) -> External | None:
     return None
 
 
-async def _with_ways(facts: Facts, peers: Mapping[Peer, list[Subnet]]) -> Facts:
-    addresses: set[Address] = {peer.address for peer in peers}
-    addresses |= {
-        subnet.network_address for those in peers.values() for subnet in those
-    }
-    netlink = Netlink()
-    try:
-        return replace(facts, ways=await netlink.ways_to(addresses))
-    finally:
-        await netlink.close()
-
-
 def _settings(facts: Facts) -> Iterator[tuple[str, int]]:
     """net.* by name, with dots in an interface's name as they are."""
-    names = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]
-    paths = [Path("net/ipv4/ip_forward"), Path("net/ipv6/conf/all/forwarding")]
+    paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
     external = facts.external.name if facts.external else None
     for device in ("all", facts.device, external):
         if device is not None:
-            names.append(f"net.ipv4.conf.{device}.rp_filter")
-            paths.append(Path("net/ipv4/conf") / device / "rp_filter")
-    for name, path in zip(names, paths, strict=True):
-        try:
-            yield name, int((Path("/proc/sys") / path).read_text())
-        except (OSError, ValueError):
-            continue
+            paths.append(f"net/ipv4/conf/{device}/rp_filter")
+    for path in paths:
+        with suppress(OSError, ValueError):
+            yield path.replace("/", "."), int((Path("/proc/sys") / path).read_text())
 
 
-def _with_chains(facts: Facts) -> Facts:
+_FIREWALLS: tuple[tuple[list[str], Callable[[str], list[Chain]]], ...] = (
+    (["nft", "-j", "list", "ruleset"], nft.chains),
+    (["iptables-save"], lambda text: iptables.chains(text, "iptables")),
+    (["ip6tables-save"], lambda text: iptables.chains(text, "ip6tables")),
+)
+
+
+async def _with_chains(facts: Facts) -> Facts:
     """The firewall's rules: nftables', and those of iptables where that is in use."""
     chains: list[Chain] = []
     unchecked = list(facts.unchecked)
-    try:
-        chains += nft.chains(_output("nft", "-j", "list", "ruleset"))
-    except (OSError, ValueError) as error:
-        unchecked.append(f"firewall rules of nftables: {one_line(error)}")
-    for syntax in ("iptables", "ip6tables"):
-        try:
-            chains += iptables.chains(_output(f"{syntax}-save"), syntax)
-        except FileNotFoundError:  # then nobody uses it
+    for (name, *arguments), read in _FIREWALLS:
+        program = rulestool.find(name)
+        if program is None:
+            if name == "nft":
+                unchecked.append("firewall rules: there is no program nft")
             continue
-        except (OSError, ValueError) as error:
-            unchecked.append(f"firewall rules of {syntax}: {one_line(error)}")
+        try:
+            chains += read(await rulestool.run([program, *arguments]))
+        except (HostError, OSError, ValueError) as error:
+            unchecked.append(f"firewall rules of {name}: {one_line(error)}")
     return replace(facts, chains=by_name(chains), unchecked=unchecked)
-
-
-def _output(name: str, *arguments: str) -> str:
-    """What a system program prints. Raises OSError."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    program = shutil.which(name, path=path)
-    if program is None:
-        raise FileNotFoundError(f"there is no program {name}")
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TOOL_DEADLINE,
-        )
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{name} did not end in time") from None
-    if done.returncode:
-        why = " ".join(done.stderr.split()) or f"exit {done.returncode}"
-        raise OSError(f"{name}: {why:.200}")
-    return done.stdout
 
 
 # ---- peers ---------------------------------------------------------------------------
@@ -256,13 +221,12 @@ def _peer(text: str) -> Peer:
 
 def _from_store(facts: Facts) -> Iterator[tuple[Peer, Subnet]]:
     backend, external = facts.backend, facts.external
+    if backend is None or external is None:
+        return
     for lease in facts.store.leases or ():
-        if backend is None or external is None:
-            return
-        if lease.attrs.public_ip == external.public_ip:
-            continue
-        for subnet, route in _routes(backend, lease).items():
-            yield Peer(route.peer, route.port), subnet
+        if lease.attrs.public_ip != external.public_ip:
+            for subnet, route in _routes(backend, lease).items():
+                yield Peer(route.peer, route.port), subnet
 
 
 def _routes(backend: Backend, lease: Lease) -> Routes:
