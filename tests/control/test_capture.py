@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
@@ -30,14 +30,15 @@ from tests.helpers.tshark import dissect, needs_tshark
 from tests.helpers.watched import (
     GOOD,
     OWN,
+    PING,
     FakeForwarder,
+    assert_one_line,
     strange_daemon,
     watched_daemon,
 )
 
 Capture = pytest.CaptureFixture[str]
 
-PING = bytes(IP(src="10.5.1.2", dst="10.5.2.2") / ICMP(id=3, seq=4) / bytes(56))
 VXLAN_OWN = msgspec.structs.replace(OWN, vxlan=True, port=8472)
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=0x0800)
 TUNNELLED = bytes(VXLAN(vni=1) / ETHER / PING)
@@ -217,16 +218,6 @@ def test_a_datagram_of_nobody_is_written_too() -> None:
 
 
 # ---- what goes wrong -----------------------------------------------------------------
-
-
-def assert_one_line(capsys: Capture, *parts: str) -> None:
-    out, err = capsys.readouterr()
-    assert out == ""
-    errors = [line for line in err.splitlines() if line.startswith("flannelette: ")]
-    assert len(errors) == 1
-    assert err.endswith(errors[0] + "\n")
-    for part in parts:
-        assert part in errors[0]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet import TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
@@ -32,14 +32,15 @@ from tests.helpers.terminal import Terminal
 from tests.helpers.watched import (
     GOOD,
     OWN,
+    PING,
     FakeForwarder,
+    assert_one_line,
     strange_daemon,
     watched_daemon,
 )
 
 Capture = pytest.CaptureFixture[str]
 
-PING = bytes(IP(src="10.5.1.2", dst="10.5.2.2") / ICMP(id=3, seq=4) / bytes(56))
 LONG = bytes(
     IPv6(src="2001:db8:aaaa:bbbb:cccc:dddd:eeee:1111", dst="2001:db8:a:b:c:d:e:f")
     / TCP(sport=55555, dport=44444, flags="PA", seq=0xFFFFFFFF, ack=0xFFFFFFFF)
@@ -300,15 +301,6 @@ def test_the_daemons_end_is_one_line_after_what_there_was(
     assert err.endswith(
         "\n2 packets, 7 events lost\nflannelette: the daemon has ended the watching\n"
     )
-
-
-def assert_one_line(capsys: Capture, *parts: str) -> None:
-    out, err = capsys.readouterr()
-    errors = [line for line in err.splitlines() if line.startswith("flannelette: ")]
-    assert (out, len(errors)) == ("", 1)
-    assert err.endswith(errors[0] + "\n")
-    for part in parts:
-        assert part in errors[0]
 
 
 @pytest.mark.parametrize(

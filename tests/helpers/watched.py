@@ -1,4 +1,5 @@
-"""A forwarder that has only events, and a daemon that has only that forwarder."""
+"""A forwarder that has only events, and a daemon that has only that forwarder; and what
+is said of them."""
 
 from __future__ import annotations
 
@@ -11,9 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+from scapy.layers.inet import ICMP, IP
+
 from flannelette.control import operator, watching
 from flannelette.control.events import Event
-from flannelette.control.watching import Own
+from flannelette.control.watching import Own, Ring
 from flannelette.dataplane.forwarder import Direction, Watch
 from tests.helpers.eventrecords import encode
 
@@ -25,7 +29,7 @@ GOOD = (
 )
 """The first line of an answer."""
 
-Ring = tuple[int, Direction]
+PING = bytes(IP(src="10.5.1.2", dst="10.5.2.2") / ICMP(id=3, seq=4) / bytes(56))
 
 
 class FakeForwarder:
@@ -99,3 +103,13 @@ def strange_daemon(path: Path, answer: bytes) -> Iterator[None]:
             yield
         finally:
             thread.join()
+
+
+def assert_one_line(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
+    """There is one error, with these parts, at the end of stderr; stdout is empty."""
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("flannelette: ")]
+    assert (out, len(errors)) == ("", 1)
+    assert err.endswith(errors[0] + "\n")
+    for part in parts:
+        assert part in errors[0]
