@@ -13,6 +13,9 @@ from flannelette.dataplane.asking import Address
 
 Findings = Iterator[Finding]
 
+_TOLD = ("our own subnet", "our own public IP")
+"""Reasons not to use a lease (control/table.py) that the checks of two leases tell."""
+
 
 def reachable(facts: Facts) -> Findings:
     it = facts.store
@@ -108,7 +111,7 @@ def ignored(facts: Facts) -> Findings:
     leases = {str(lease.subnets): lease for lease in facts.store.leases or ()}
     for it in status["ignored"] if status else ():
         lease = leases.get(it["subnet"])
-        if it["reason"].startswith("our own ") and lease is not None:
+        if it["reason"] in _TOLD and lease is not None:
             continue
         command = "flannelette status"
         if lease is not None:
