@@ -35,6 +35,7 @@ def document(
 ) -> dict[str, Any]:
     """All that an operator may want to know, ready for JSON. What is not known yet is
     null; seconds are floats."""
+    forwarder = node.carrier.forwarder if node else None
     return {
         "version": version(),
         "ready": node is not None,
@@ -46,9 +47,9 @@ def document(
         "routes": _routes(node.carrier) if node else [],
         "ignored": _ignored(node) if node else [],
         "counters": _both_directions(node),
-        "peers": _peers(node.carrier.forwarder) if node else [],
-        "sockets": _sockets(node),
-        "tun_drops": _tun_drops(node),
+        "peers": _peers(forwarder) if forwarder else [],
+        "sockets": [one._asdict() for one in forwarder.fill()] if forwarder else [],
+        "tun_drops": forwarder and forwarder.tun_drops(),
         "repairs": node.repairs if node else 0,
         "last_error": node.error if node else waiting_for,
     }
@@ -125,10 +126,7 @@ def _peer(route: Route) -> str:
     return f"{address}:{route.port}"
 
 
-def _peers(forwarder: Forwarder | None) -> list[dict[str, Any]]:
-    """None where the kernel carries the packets, and counts them."""
-    if forwarder is None:
-        return []
+def _peers(forwarder: Forwarder) -> list[dict[str, Any]]:
     subnets: dict[IPv4Address | IPv6Address, list[str]] = {}
     for route in forwarder.routes:
         subnets.setdefault(route.peer, []).append(str(route.subnet))
@@ -178,13 +176,3 @@ def _counters(forwarder: Forwarder | None, direction: Direction) -> dict[str, An
         "stages": {stage.name.lower(): counters.stages[stage] for stage in Stage},
         "timed_packets": counters.timed_packets,
     }
-
-
-def _sockets(node: Node | None) -> list[dict[str, int]]:
-    forwarder = node.carrier.forwarder if node else None
-    return [fill._asdict() for fill in forwarder.fill()] if forwarder else []
-
-
-def _tun_drops(node: Node | None) -> int | None:
-    forwarder = node.carrier.forwarder if node else None
-    return forwarder.tun_drops() if forwarder else None
