@@ -100,18 +100,9 @@ class View:
     peers: tuple[Peer, ...]
 
 
-def seconds_between(before: StatusDocument, now: StatusDocument) -> float | None:
-    """By the daemon's clock, which no slow answer can bend; None if it is another
-    daemon, and nothing can be compared."""
-    seconds = now["uptime"] - before["uptime"]
-    return seconds if seconds > 0 else None
-
-
-def view(
-    before: StatusDocument | None, now: StatusDocument, seconds: float | None
-) -> View:
+def view(before: StatusDocument | None, now: StatusDocument) -> View:
     """What to show of `now`, and of the seconds since `before`; None: no rates."""
-    gain = _Gain(seconds if before else None)
+    gain = _Gain(_seconds_between(before, now))
     losses = tuple(sorted(_losses(before, now, gain), key=_fastest_first))
     return View(
         now,
@@ -120,6 +111,15 @@ def view(
         tuple(map(_queue, now["sockets"])),
         tuple(_peers(before, now, gain)),
     )
+
+
+def _seconds_between(
+    before: StatusDocument | None, now: StatusDocument
+) -> float | None:
+    """By the daemon's clock, which no slow answer can bend; None if it is another
+    daemon, and nothing can be compared."""
+    seconds = now["uptime"] - before["uptime"] if before else 0.0
+    return seconds if seconds > 0 else None
 
 
 class _Gain:

@@ -1,4 +1,4 @@
-"""`flannelette top` on a terminal. What is said, toptext and toptable know.
+"""`flannelette top` on a terminal. What is said, text.py and table.py know.
 
 A thread asks the daemon, which may block for seconds; all else happens on the loop.
 """
@@ -162,19 +162,14 @@ class Top(App[None]):
     def on_answer(self, answer: Answer) -> None:
         view, _ = self._heard
         if answer.status is not None:
-            view = self._view_of(answer.status)
+            view = model.view(self._last, answer.status)
         elif view is not None:  # the last one stays, without its rates
-            view = model.view(None, view.status, None)
+            view = model.view(None, view.status)
         self._last = answer.status
         self._heard = view, answer.trouble
         self.samples.append(_sample(view))
         if not self._paused:
             self._draw()
-
-    def _view_of(self, now: StatusDocument) -> View:
-        before = self._last
-        seconds = model.seconds_between(before, now) if before else None
-        return model.view(before, now, seconds)
 
     # ---- what is drawn ---------------------------------------------------------------
 

@@ -12,7 +12,13 @@ from pathlib import Path
 
 from rich.text import Text
 
-from flannelette.control.status import NodeDocument, StatusDocument, duration, printable
+from flannelette.control.status import (
+    NodeDocument,
+    StatusDocument,
+    duration,
+    plural,
+    printable,
+)
 from flannelette.control.top.figures import chart, gauge, mean, si
 from flannelette.control.top.model import Direction, Loss, Queue, View
 
@@ -112,11 +118,8 @@ Part = tuple[str, str]
 
 
 def _line(label: str, parts: Iterable[Part]) -> Text:
-    text = Text(f" {label:{_LABEL - 1}}", "bold", no_wrap=True, overflow="ellipsis")
-    base = Text(no_wrap=True, overflow="ellipsis").append_text(text)
-    for part, style in parts:
-        base.append(part, style)
-    return base
+    head = (f" {label:{_LABEL - 1}}", "bold")
+    return Text.assemble(head, *parts, no_wrap=True, overflow="ellipsis")
 
 
 def _errors(status: StatusDocument, talk: Talk) -> Iterator[Text]:
@@ -157,7 +160,7 @@ def _path(node: NodeDocument) -> str:
     if node["datapath"] == "kernel":
         return "the kernel"
     offloads = " ".join(node["offloads"]) or "none"
-    queues = f"{node['queues']} queue{'s' if node['queues'] > 1 else ''}"
+    queues = plural(node["queues"], "queue")
     return f"{node['datapath']}, {node['driver']}, {queues}, offloads: {offloads}"
 
 

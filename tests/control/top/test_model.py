@@ -11,7 +11,6 @@ from hypothesis import given, settings, strategies as st
 
 from flannelette.control import status
 from flannelette.control.status import StatusDocument
-from flannelette.control.top import model
 from flannelette.control.top.model import (
     SOCKET_FULL,
     TUN_FULL,
@@ -22,7 +21,7 @@ from flannelette.control.top.model import (
     Queue,
     View,
     in_order,
-    seconds_between,
+    view,
 )
 from tests.helpers.statusdocuments import direction, document, peer
 
@@ -31,10 +30,6 @@ def parsed(
     uptime: float = 100.0, *peers: dict[str, Any], **more: Any
 ) -> StatusDocument:
     return status.parse(document(uptime, list(peers), **more))
-
-
-def view(before: StatusDocument | None, now: StatusDocument) -> View:
-    return model.view(before, now, before and seconds_between(before, now))
 
 
 # ---- rates ---------------------------------------------------------------------------
@@ -85,9 +80,8 @@ def test_means_are_of_the_time_between_and_not_of_all_time() -> None:
 
 def test_another_daemon_is_not_compared() -> None:
     old, young = parsed(100.0, tx=10), parsed(0.5, tx=1_000_000)
-    assert seconds_between(old, young) is None
     assert view(old, young).directions[0].packets_rate is None
-    assert seconds_between(old, old) is None
+    assert view(old, old).directions[0].packets_rate is None
 
 
 def test_a_peer_that_left_and_came_back_begins_anew() -> None:
