@@ -185,18 +185,20 @@ def render(document: dict[str, Any]) -> str:
     status = parse(document)
     ready = "ready" if status["ready"] else "not ready"
     up = duration(status["uptime"])
-    lines = _wrapped(f"flannelette {status['version']}, {ready}, up {up}", "")
+    lines = wrapped(f"flannelette {status['version']}, {ready}, up {up}", "")
     for label, text in _parts(status):
-        lines += _wrapped(text, f"{label:{_LABEL}}")
+        lines += wrapped(text, f"{label:{_LABEL}}")
     return "\n".join(lines)
 
 
-def _wrapped(text: str, label: str) -> list[str]:
+def wrapped(text: str, label: str, indent: int = _LABEL) -> list[str]:
+    """The text behind its label, in lines of at most WIDTH columns; those after the
+    first are indented."""
     return textwrap.wrap(
         printable(text),
         WIDTH,
         initial_indent=label,
-        subsequent_indent=" " * _LABEL,
+        subsequent_indent=" " * indent,
         break_on_hyphens=False,
     )
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from typing import Any
 from flannelette.control.dissect import summary
 from flannelette.control.events import Event
 from flannelette.control.following import Followed, Verdict
-from flannelette.control.status import WIDTH, plural, printable
+from flannelette.control.status import plural, wrapped
 from flannelette.control.watching import Own
 from flannelette.dataplane.forwarder import Drop, EventKind
 
@@ -83,26 +82,16 @@ def lines(followed: Followed, own: Own) -> Iterator[str]:
         f"#{followed.ordinal} {followed.direction.name.lower()} "
         f"{clock}.{first // 1000 % 10**6:06} {_summary(followed, own)}"
     )
-    yield from _wrapped(head, "", 4)
+    yield from wrapped(head, "", 4)
     for step in steps(followed):
         name = "DROPPED" if step.drop is not None else step.kind.name.lower()
         label = f"{_after(step.time, first):9,.1f} us  {name:10} "
-        yield from _wrapped(_said(step, followed, own), label, _LABEL)
+        yield from wrapped(_said(step, followed, own), label, _LABEL)
     if followed.verdict == Verdict.UNFINISHED:
         yield " " * 14 + "what came next is not known"
     elif 0 < followed.ended < followed.packets:
         others = plural(followed.packets - followed.ended, "other packet")
         yield " " * 14 + f"of {others} nothing is known"
-
-
-def _wrapped(text: str, label: str, indent: int) -> list[str]:
-    return textwrap.wrap(
-        printable(text),
-        WIDTH,
-        initial_indent=label,
-        subsequent_indent=" " * indent,
-        break_on_hyphens=False,
-    )
 
 
 def _after(time: int, first: int) -> float:
