@@ -19,9 +19,8 @@ from flannelette.control.rulesiptables import (
     words,
 )
 from tests.helpers import firewalls
-from tests.helpers.firewalls import DUAL, DUAL_SUBNETS, JUMPS, NETWORK, SUBNETS
+from tests.helpers.firewalls import ALL, DUAL, DUAL_SUBNETS, JUMPS, NETWORK, SUBNETS
 
-ALL = Wanted(masquerade=True, forward=True, fully_random=True)
 TOPICS: tuple[Topic, ...] = ("masquerade", "forward")
 [RULES] = desired(ALL, NETWORK, SUBNETS)
 MASQ = PLACES["masquerade"]

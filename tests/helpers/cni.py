@@ -19,7 +19,15 @@ SUBNETS = {
     "FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00::1/64\n",
 }
 """The four of T44, without what follows."""
+V4, V6 = [{"subnet": "10.1.17.0/24"}], [{"subnet": "fc00::/64"}]
+N4, N6 = {"dst": "10.1.0.0/16"}, {"dst": "fc00::/48"}
+"""Ranges and routes that a delegate is given for them."""
 REST = "FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n"
+CONTAINER = "some-container-id"
+SAVED = [CONTAINER, f"{CONTAINER}:eth0"]
+"""What there is of an attachment: flannel's name of it, and ours."""
+RESULT = {"cniVersion": "1.0.0", "ips": []}
+"""A delegate's, of ADD."""
 
 _SCRIPT = """\
 #!/bin/sh
@@ -77,7 +85,7 @@ class Host:
         return {
             **os.environ,
             "CNI_COMMAND": command,
-            "CNI_CONTAINERID": "some-container-id",
+            "CNI_CONTAINERID": CONTAINER,
             "CNI_IFNAME": "eth0",
             "CNI_NETNS": "/some/where",
             "CNI_ARGS": "IgnoreUnknown=1",
@@ -98,6 +106,14 @@ class Host:
         )
 
 
+def saved_by_flannels(host: Host) -> dict[str, Any]:
+    """As its plugin would have left it (N6)."""
+    config = {"name": "cni-flannel", "type": "bridge", "cniVersion": "1.0.0"}
+    host.data.mkdir(exist_ok=True)
+    (host.data / CONTAINER).write_text(json.dumps(config))
+    return config
+
+
 class Call(NamedTuple):
     """How a delegate was called."""
 
@@ -114,7 +130,7 @@ class Delegate:
         path = host.plugins / name
         path.write_text(_SCRIPT.format(here=self._here))
         path.chmod(0o755)
-        self.says("ADD", '{"cniVersion": "1.0.0", "ips": []}')
+        self.says("ADD", json.dumps(RESULT))
 
     def says(self, command: str, text: str, code: int = 0) -> None:
         (self._here / f"{command}.out").write_text(text)

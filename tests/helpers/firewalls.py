@@ -1,11 +1,12 @@
-"""Real firewalls in a namespace of the test's own: what there is, and what there
-should be."""
+"""Real firewalls in a namespace of the test's own: what there is, what there should be,
+and what makes it so."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from flannelette.benchmarks.netns import tool
 from flannelette.control.lease import Subnets
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.rules import Wanted
+from flannelette.control.ruleskeeper import RulesKeeper
 
 PROGRAMS = ("nft", "iptables-nft", "iptables-legacy")
 VARIANTS = ("nft", "legacy")
@@ -28,8 +31,12 @@ NETWORK = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 DUAL = NetworkConfig.parse(
     '{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:5::/48"}'
 )
+NFT = replace(NETWORK, nftables=True)
+NFT_DUAL = replace(DUAL, nftables=True)
 SUBNETS = Subnets(IPv4Network("10.5.1.0/24"))
 DUAL_SUBNETS = Subnets(SUBNETS.v4, IPv6Network("fd00:5:0:1::/64"))
+ALL = Wanted(masquerade=True, forward=True, fully_random=True)
+NONE = Wanted(masquerade=False, forward=False, fully_random=True)
 
 MASQUERADE = """\
 -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
@@ -50,7 +57,7 @@ JUMPS = (
 V4 = {"own": "10.5.1.0/24", "all": "10.5.0.0/16", "multicast": "224.0.0.0/4"}
 V6 = {"own": "fd00:5:0:1::/64", "all": "fd00:5::/48", "multicast": "ff00::/8"}
 
-NFT = """\
+TABLE = """\
 table {family} {name} {{
 	chain postrtg {{
 		type nat hook postrouting priority srcnat; policy accept;
@@ -69,8 +76,8 @@ table {family} {name} {{
 	}}
 }}
 """
-NFT4 = NFT.format(family="ip", name="flannel-ipv4", **V4)
-NFT6 = NFT.format(family="ip6", name="flannel-ipv6", **V6)
+NFT4 = TABLE.format(family="ip", name="flannel-ipv4", **V4)
+NFT6 = TABLE.format(family="ip6", name="flannel-ipv6", **V6)
 
 
 def masquerade(version: int = 4) -> list[str]:
@@ -119,3 +126,22 @@ def chain_names(name: str) -> set[str]:
         elif line.startswith(":"):
             found.add(f"{table} {line[1:].split()[0]}")
     return found
+
+
+def in_order(name: str = "iptables", version: int = 4) -> bool:
+    nat = saved(name, "POSTROUTING", "FLANNEL-POSTRTG")
+    fwd = saved(name, "FORWARD", "FLANNEL-FWD")
+    wanted = [JUMPS[0], *masquerade(version)], [JUMPS[1], *forward(version)]
+    return (nat, fwd) == wanted
+
+
+def nft_table(family: str, name: str) -> str:
+    return said(f"nft list table {family} {name}")
+
+
+async def started(
+    wanted: Wanted = ALL, network: NetworkConfig = NETWORK, resync: float = 0.01
+) -> RulesKeeper:
+    keeper = await RulesKeeper.open(wanted, network, resync)
+    await keeper.start(DUAL_SUBNETS if network.network6 else SUBNETS)
+    return keeper
