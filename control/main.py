@@ -14,6 +14,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from flannelette.control import config, flagvalues, goflags, operator, status
@@ -251,18 +252,9 @@ def _cleanup(argv: Sequence[str]) -> int:
     return rulescleanup.main(argv)
 
 
-def _demo(argv: Sequence[str]) -> int:
-    code: int = importlib.import_module("flannelette.benchmarks.demo").main(argv)
-    return code
-
-
-def _bench(argv: Sequence[str]) -> int:
-    code: int = importlib.import_module("flannelette.benchmarks.bench").main(argv)
-    return code
-
-
-def _lab(argv: Sequence[str]) -> int:
-    code: int = importlib.import_module("flannelette.benchmarks.lab").main(argv)
+def _benchmark(name: str, argv: list[str]) -> int:
+    """By name: what control imports must not include benchmarks."""
+    code: int = importlib.import_module(f"flannelette.benchmarks.{name}").main(argv)
     return code
 
 
@@ -283,8 +275,8 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "docker-opts": _docker_opts,
     "net-config": _net_config,
     "cleanup": _cleanup,
-    "demo": _demo,
-    "bench": _bench,
-    "lab": _lab,
+    "demo": partial(_benchmark, "demo"),
+    "bench": partial(_benchmark, "bench"),
+    "lab": partial(_benchmark, "lab"),
     "version": _version,
 }
