@@ -6,12 +6,12 @@ while an error of this node explains it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from flannelette.control.doctor import node, peers, rules, store
-from flannelette.control.doctor.facts import Facts, Finding, Severity
+from flannelette.control.doctor.facts import Facts, Finding, Findings, Severity
 
-Check = Callable[[Facts], Iterator[Finding]]
+Check = Callable[[Facts], Findings]
 
 _HERE: tuple[Check, ...] = (
     node.daemon,

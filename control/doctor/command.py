@@ -1,8 +1,8 @@
 """`flannelette doctor`: why do two nodes not talk, and which command cures it?
 
 It only looks: at the daemon, the store, this machine's devices, routes, settings and
-firewall, and it asks the peers (doctorlook.py). What that means is decided by checks
-(doctorchecks.py), and told worst first.
+firewall, and it asks the peers (look.py). What that means is decided by checks
+(checks.py), and told worst first.
 """
 
 from __future__ import annotations

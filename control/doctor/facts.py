@@ -1,19 +1,18 @@
 """What the doctor knows before it judges, and what a judgement is.
 
-Facts are gathered by thin I/O (doctorlook.py), and every check is a function over them
-(doctorchecks.py, doctorpeers.py). What could not be found out is None, and then no
-check judges by it.
+Facts are gathered by thin I/O (look.py), and every check is a function over them
+(checks.py lists them). What could not be found out is None, and then no check judges
+by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
-from flannelette.control.backend import Backend
+from flannelette.control.backend import Backend, Subnet
 from flannelette.control.config import Config
 from flannelette.control.doctor.firewall import Chains
 from flannelette.control.interface import External
@@ -23,8 +22,6 @@ from flannelette.control.status import StatusDocument
 from flannelette.dataplane.asking import Address, Answer, Outcome
 from flannelette.tun.interfaces import Interface
 from flannelette.tun.routes import Way
-
-Subnet = IPv4Network | IPv6Network
 
 
 class Severity(IntEnum):
@@ -48,6 +45,9 @@ class Finding(NamedTuple):
     cause: str
     cure: Cure
     severity: Severity = Severity.ERROR
+
+
+Findings = Iterator[Finding]
 
 
 class Peer(NamedTuple):
@@ -123,7 +123,7 @@ class Facts:
     """Kernel settings by name, such as net.ipv4.ip_forward; those that are there."""
     ways: Mapping[Address, Way | None] = field(default_factory=dict)
     """The route that the kernel would take there."""
-    chains: Chains | None = None
+    chains: Chains = field(default_factory=dict)
     peers: Sequence[PeerFacts] = ()
     unchecked: Sequence[str] = ()
     """What could not be looked at, and why."""
@@ -139,6 +139,10 @@ class Facts:
     @property
     def device(self) -> str | None:
         return self.status["node"]["device"] if self.status else None
+
+    @property
+    def external_name(self) -> str | None:
+        return self.external.name if self.external else None
 
     @property
     def mtus(self) -> tuple[int, int]:

@@ -1,11 +1,10 @@
 """Would this machine's firewall drop a packet? Pure.
 
-Rules are read from nft's JSON (doctornft.py) and from iptables-save
-(doctoriptables.py) into one form, and a packet is walked through the chains as the
-kernel does. Much of what rules ask is not known here: marks, rates, limits, what an
-extension does. Every condition is therefore true, false or undecided (None), and a
-packet counts as dropped only where no undecided rule could have saved it before: a
-finding must be right.
+Rules are read from nft's JSON (nft.py) and from iptables-save (iptables.py) into one
+form, and a packet is walked through the chains as the kernel does. Much of what rules
+ask is not known here: marks, rates, limits, what an extension does. Every condition is
+therefore true, false or undecided (None), and a packet counts as dropped only where no
+undecided rule could have saved it before: a finding must be right.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-Address = IPv4Address | IPv6Address
+from flannelette.dataplane.asking import Address
 
 _DEPTH = 16
 """Jumps into one another; the kernel allows as many (NFT_JUMP_STACK_SIZE)."""

@@ -10,12 +10,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
 from flannelette.control import backends, interface, rulestool
-from flannelette.control.backend import Backend, Routes
+from flannelette.control.backend import Backend, Routes, Subnet
 from flannelette.control.config import Config
 from flannelette.control.doctor import iptables, nft
 from flannelette.control.doctor.asking import ask_peers
 from flannelette.control.doctor.daemon import find
-from flannelette.control.doctor.facts import Facts, Peer, StoreFacts, Subnet
+from flannelette.control.doctor.facts import Facts, Peer, StoreFacts
 from flannelette.control.doctor.firewall import Chain, by_name
 from flannelette.control.errors import (
     ConfigError,
@@ -158,8 +158,7 @@ def _used_by_daemon(facts: Facts) -> External | None:
 def _settings(facts: Facts) -> Iterator[tuple[str, int]]:
     """net.* by name, with dots in an interface's name as they are."""
     paths = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
-    external = facts.external.name if facts.external else None
-    for device in ("all", facts.device, external):
+    for device in ("all", facts.device, facts.external_name):
         if device is not None:
             paths.append(f"net/ipv4/conf/{device}/rp_filter")
     for path in paths:

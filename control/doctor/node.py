@@ -1,6 +1,6 @@
 """Checks of this node: its daemon, its settings, its devices and routes. Pure.
 
-Each is a function over the facts that finds one kind of thing; doctorchecks.py lists
+Each is a function over the facts that finds one kind of thing; checks.py lists
 them all, the most likely cause first.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from flannelette.control.backend import Subnet
 from flannelette.control.doctor.facts import (
     Cure,
     Facts,
     Finding,
+    Findings,
     Severity,
-    Subnet,
 )
 from flannelette.control.status import StatusDocument
 from flannelette.dataplane.underlay import (
@@ -22,8 +23,6 @@ from flannelette.dataplane.underlay import (
     VXLAN_OVERHEAD6,
 )
 from flannelette.tun.routes import Way
-
-Findings = Iterator[Finding]
 
 _STRICT = 1
 _LOOSE = 2
@@ -100,8 +99,8 @@ def offloads(facts: Facts) -> Findings:
     restart = facts.daemon.restart
     lacking = sorted(
         name
-        for name in allowed
-        if name in _MERGES and _MERGES[name] not in status["node"]["offloads"]
+        for name, used in _MERGES.items()
+        if name in allowed and used not in status["node"]["offloads"]
     )
     if not allowed:
         yield Finding(
@@ -133,7 +132,7 @@ def external(facts: Facts) -> Findings:
             Cure("ip -brief address"),
         )
         return
-    it = facts.interface(facts.external.name if facts.external else None)
+    it = facts.interface(facts.external_name)
     if it is not None and not it.up:
         yield Finding(
             "external-down",
@@ -153,7 +152,7 @@ def external(facts: Facts) -> Findings:
 
 
 def external_mtu(facts: Facts) -> Findings:
-    it = facts.interface(facts.external.name if facts.external else None)
+    it = facts.interface(facts.external_name)
     mtu, mtu6 = facts.mtus
     if it is None or not facts.ready or facts.backend_type not in ("udp", "vxlan"):
         return
@@ -173,7 +172,7 @@ def external_mtu(facts: Facts) -> Findings:
 def device(facts: Facts) -> Findings:
     """The TUN, or the kernel's VXLAN device, as the daemon wants it (U4)."""
     status = facts.status
-    if status is None or not status["ready"] or not _has_device(status):
+    if status is None or not status["ready"] or facts.backend_type == "host-gw":
         return
     name = status["node"]["device"]
     it = facts.interface(name)
@@ -213,10 +212,6 @@ def device(facts: Facts) -> Findings:
         )
 
 
-def _has_device(status: StatusDocument) -> bool:
-    return status["node"]["backend"] != "host-gw"
-
-
 def _base(status: StatusDocument) -> str | None:
     """The lease's first address, which is the device's own."""
     lease = status["lease"]
@@ -233,20 +228,22 @@ def routes(facts: Facts) -> Findings:
         return
     said: set[Way | None] = set()
     for subnet, way in _ways(facts):
-        if way is not None and (way.interface == name or way in said):
+        if way is not None and way.interface == name:
             continue
-        if way is None or way.prefix.prefixlen == 0:
-            if None not in said:
-                network = facts.network_of(subnet.version) or subnet
-                yield Finding(
-                    "route-missing",
-                    f"there is no route to {subnet} through {name}",
-                    "somebody has removed it; the daemon adds it every 10 s",
-                    Cure(f"ip route add {network} dev {name}"),
-                )
-            said.add(None)
+        if way is not None and way.prefix.prefixlen == 0:
+            way = None  # the default route takes what has no other
+        if way in said:
             continue
         said.add(way)
+        if way is None:
+            network = facts.network_of(subnet.version) or subnet
+            yield Finding(
+                "route-missing",
+                f"there is no route to {subnet} through {name}",
+                "somebody has removed it; the daemon adds it every 10 s",
+                Cure(f"ip route add {network} dev {name}"),
+            )
+            continue
         via = f" via {way.gateway}" if way.gateway else ""
         route = f"{way.prefix}{via} dev {way.interface}"
         yield Finding(
@@ -296,7 +293,7 @@ def reverse_path(facts: Facts) -> Findings:
             if subnet.version == 4 and way is not None and way.interface != name:
                 yield _filtered(name, str(subnet), way)
                 break
-    out = facts.external.name if facts.external else None
+    out = facts.external_name
     if out and _is_strict(facts, out):
         for it in facts.peers:
             way = facts.ways.get(it.peer.address)

@@ -7,24 +7,21 @@ only a finding where an echo through the overlay was asked for, too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 
 from flannelette.control.doctor import cures
 from flannelette.control.doctor.facts import (
     Cure,
     Facts,
     Finding,
+    Findings,
     PeerFacts,
     Severity,
 )
 from flannelette.dataplane.asking import Answer
 
-Findings = Iterator[Finding]
-
 _FORBIDDEN = (errno.EPERM, errno.EACCES)
 _RECENT = 10.0
 """Seconds."""
-_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 def refusing(facts: Facts) -> Findings:
@@ -47,13 +44,6 @@ def refusing(facts: Facts) -> Findings:
                 f"this node may not send to {address}, UDP {port}",
                 "a rule of this node's own firewall drops it",
                 Cure("nft -a list ruleset"),
-            )
-        elif outcome.errno in _NO_WAY:
-            yield Finding(
-                "peer-unreachable",
-                f"there is no way to {address}",
-                f"the underlay says: {outcome.strerror}",
-                Cure(f"ip route get {address}"),
             )
         else:
             yield Finding(
@@ -115,7 +105,7 @@ def path_mtu(facts: Facts) -> Findings:
     for it in facts.peers:
         if it.path_mtu is None:
             continue
-        out = facts.external.name if facts.external else "eth0"
+        out = facts.external_name or "eth0"
         passes = isinstance(it.overlay_full, Answer)
         yield Finding(
             "path-mtu",

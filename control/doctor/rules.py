@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
+from flannelette.control.backend import Subnet
 from flannelette.control.doctor import cures
-from flannelette.control.doctor.facts import Cure, Facts, Finding, Subnet
+from flannelette.control.doctor.facts import Cure, Facts, Finding, Findings
 from flannelette.control.doctor.firewall import Block, Packet, blocked
 from flannelette.dataplane.asking import Address
-
-Findings = Iterator[Finding]
 
 _IN = ("ingress", "prerouting", "input")
 _OUT = ("output", "postrouting")
@@ -20,8 +19,8 @@ _FORWARD = ("prerouting", "forward", "postrouting")
 
 def port(facts: Facts) -> Findings:
     """What is encapsulated, to the port and from here to the peers' port."""
-    own, number, chains = facts.external, facts.port, facts.chains
-    if own is None or number is None or chains is None:
+    own, number = facts.external, facts.port
+    if own is None or number is None:
         return
     from_port = number if facts.backend_type == "udp" else None
     told: set[str] = set()
@@ -41,7 +40,7 @@ def port(facts: Facts) -> Findings:
             ),
         ]
         for hooks, packet, what in ends:
-            block = blocked(chains, hooks, packet)
+            block = blocked(facts.chains, hooks, packet)
             if block is None or block.chain.place in told:
                 continue
             told.add(block.chain.place)
@@ -52,7 +51,7 @@ def port(facts: Facts) -> Findings:
 def forward(facts: Facts) -> Findings:
     """Packets between pods here and pods elsewhere, if there are pods here."""
     lease = facts.status and facts.status["lease"]
-    if not lease or facts.chains is None:
+    if not lease:
         return
     told: set[str] = set()
     for own in filter(None, (lease["subnet"], lease["subnet6"])):
@@ -62,9 +61,7 @@ def forward(facts: Facts) -> Findings:
         if bridge is None or theirs is None:
             continue
         here, there = _pod(ours), _pod(theirs)
-        inside = facts.device
-        if inside is None and facts.external is not None:
-            inside = facts.external.name
+        inside = facts.device or facts.external_name
         both = [(there, here, inside, bridge), (here, there, bridge, inside)]
         for source, target, iif, oif in both:
             packet = Packet(ours.version, "tcp", source, target, None, None, iif, oif)

@@ -7,11 +7,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from flannelette.control.doctor import cures
-from flannelette.control.doctor.facts import Cure, Facts, Finding, Severity
+from flannelette.control.doctor.facts import Cure, Facts, Finding, Findings, Severity
 from flannelette.control.lease import Lease
 from flannelette.dataplane.asking import Address
-
-Findings = Iterator[Finding]
 
 _TOLD = ("our own subnet", "our own public IP")
 """Reasons not to use a lease (control/table.py) that the checks of two leases tell."""
