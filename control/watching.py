@@ -40,7 +40,7 @@ U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be watched; as events.Watch."""
+    """What is to be watched; as dataplane.forwarder.Watch."""
 
     filter: list[tuple[U16, U8, U8, U32]]
     snap: U32

@@ -83,18 +83,15 @@ class Terminal:
     def hang_up(self) -> None:
         """As a connection that is lost does: whoever draws or reads fails from now on,
         and the session's leader gets SIGHUP."""
-        self._ours, self._its = self._close()
-
-    def _close(self) -> tuple[int, int]:
         for end in {self._ours, self._its} - {-1}:
             os.close(end)
-        return -1, -1
+        self._ours = self._its = -1
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._close()
+        self.hang_up()
 
 
 @contextmanager
