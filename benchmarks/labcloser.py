@@ -26,7 +26,7 @@ from flannelette.benchmarks.labplan import (
     Wish,
 )
 from flannelette.benchmarks.labrungs import BY_RUNG, RungKind
-from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.results import Place, Results
 from flannelette.benchmarks.series import Progress
 from flannelette.control.errors import one_line
@@ -52,9 +52,8 @@ class Closer:
         for kind in self.wish.daemons:
             if kind.name not in self.findings.rungs:
                 continue
-            if events:
-                with self._noting(f"counting {kind.name}"):
-                    self._trace(kind, events)
+            with self._noting(f"counting {kind.name}"):
+                self._count(kind, events)
             if kind in self.wish.timed:
                 with self._noting(f"timing {kind.name}"):
                     self._time(kind)
@@ -80,14 +79,18 @@ class Closer:
         wanted = (labcounts.ALL_CALLS, labcounts.COPIES, *labcounts.SYSTEM_CALLS)
         return [event for event in wanted if _is_there(event)]
 
-    def _trace(self, kind: RungKind, events: list[str]) -> None:
+    def _count(self, kind: RungKind, events: list[str]) -> None:
+        """By the tracepoints too, if there are any."""
         output = self.directory / f"{kind.name}.perf"
-        with self._stand(kind, "traced") as it:
-            pids = ",".join(map(str, it.pids))
-            perf = measures.find_perf()
-            command = [perf, "stat", "-e", ",".join(events), "-x,", "-o", str(output)]
+        output.touch()
+        with self._stand(kind, "counted") as it:
+            under = []
+            if events:
+                pids = ",".join(map(str, it.pids))
+                under = [tool("perf"), "stat", "-e", ",".join(events), "-x,"]
+                under += ["-o", str(output), "-p", pids, "--"]
             before = labcounts.look(it)
-            stream = iperf.run(it, 1, TCP_SECONDS, under=[*command, "-p", pids, "--"])
+            stream = iperf.run(it, 1, TCP_SECONDS, under=under)
             after = labcounts.look(it)
             packets = measures.full_packets(it, stream.bytes)
         traced = labcounts.perf_counts(output.read_text())
