@@ -175,11 +175,6 @@ def _sleeper(number: int, before: Host, after: Host, rise: _Grown) -> Sleeper:
     )
 
 
-def calls(rise: _Grown) -> int:
-    """System calls that the daemons have counted: of TUN and socket, and wake-ups."""
-    return _sum(rise, "tun_calls", "wire_calls", "waits")
-
-
 def _sum(rise: _Grown, *names: str) -> int:
     return sum(each[name] for each in rise.values() for name in names)
 
