@@ -18,7 +18,7 @@ None is what was not counted or cannot be; never 0.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -45,14 +45,7 @@ StageName = Literal[
 """In the order of the way: the first four of tx, `write` of both (native/api.py)."""
 KERNEL_PLACES: tuple[PlaceName, ...] = ("app_send", "app_receive")
 """The way of a packet that no daemon forwards."""
-PLACES: tuple[PlaceName, ...] = (
-    "app_send",
-    "tun_read",
-    "wire_send",
-    "wire_receive",
-    "tun_write",
-    "app_receive",
-)
+PLACES: tuple[PlaceName, ...] = get_args(PlaceName)
 
 
 class Theory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,7 +111,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A count of the daemons' own beside the kernel's, over one run apart."""
 
     what: str
-    """Such as "system calls on the TUN", of both daemons."""
+    """Such as "calls on the TUN", of both daemons."""
     source: str
     """Where the kernel has counted: tracepoints, or a file of /proc."""
     counted: int
@@ -218,9 +211,7 @@ def load(text: bytes) -> Document:
     try:
         document = msgspec.json.decode(text, type=Document)
         document.results()
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DocumentError(f"no document of flannelette lab: {error}") from None
-    except ResultsError as error:
+    except (msgspec.DecodeError, ResultsError) as error:
         raise DocumentError(f"no document of flannelette lab: {error}") from None
     if document.format != FORMAT:
         raise DocumentError(f"a document of format {document.format}, not {FORMAT}")
