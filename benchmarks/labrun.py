@@ -8,7 +8,7 @@ daemons' counts are those of the last round's TCP run, which nothing disturbs.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -57,17 +57,17 @@ class Meter:
         self._depth = wish.depth
         self._findings = findings
 
-    def measures(self, names: Container[str]) -> tuple[Measure, ...]:
-        """Those of these names."""
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """MEASURES of labplan.py."""
         depth = self._depth
         trial = depth.trial_seconds + TRIAL_MORE
         search = (depth.trials + 1) * trial + depth.trial_seconds
-        every = (
+        return (
             Measure("tcp1", "TCP, one flow", self._tcp, lambda _: RUN_SECONDS),
             Measure("rtt", "RTT", self._echoes, lambda _: depth.echo_seconds),
             Measure("udp64", "UDP of 64 B", self._datagrams, lambda _: search),
         )
-        return tuple(measure for measure in every if measure.name in names)
 
     def _tcp(self, tools: Tools, it: Stand) -> Values:
         before = labcounts.look(it)
@@ -120,7 +120,7 @@ def run(wish: Wish, screen: Screen) -> Document:
         wish.rungs,
         wish.measures,
         NOWHERE,
-        Meter(wish, findings).measures(wish.measures),
+        Meter(wish, findings).measures,
         () if wish.depth.closer else (TIMERS,),
     )
     progress = Progress(plan, screen, wish.seconds_after)

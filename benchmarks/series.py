@@ -43,7 +43,7 @@ class Plan:
     flanneld: Path
     """Its program."""
     own: tuple[Measure, ...] | None = None
-    """Measures instead of the bench's."""
+    """Measures to choose from instead of the bench's."""
     flags: tuple[str, ...] = ()
     """Of `flannelette run`, besides those that a contender of ours has."""
 
@@ -54,12 +54,11 @@ class Plan:
 
     def measures_on(self, wire: Wire) -> list[Measure]:
         """In the order of MEASURES, as chosen; not everybody takes part in each."""
-        if self.own is not None:
-            return list(self.own)
         tcp = ("tcp1", "tcp4")
-        every = tuple(measure.name for measure in MEASURES)
+        known = MEASURES if self.own is None else self.own
+        every = tuple(measure.name for measure in known)
         chosen = self.measures or (tcp if wire != "nic" else every)
-        return [measure for measure in MEASURES if measure.name in chosen]
+        return [measure for measure in known if measure.name in chosen]
 
     def who_takes(self, measure: Measure, wire: Wire) -> tuple[str, ...]:
         """The contenders of that measure there."""
@@ -76,8 +75,6 @@ class Plan:
     @property
     def micros(self) -> list[Micro]:
         """Those that need no stand, as chosen."""
-        if self.own is not None:
-            return []
         return [m for m in MICROS if self.measures is None or m.name in self.measures]
 
     @property
