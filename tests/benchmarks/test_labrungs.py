@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from flannelette.benchmarks.labdocument import PLACES, Theory
-from flannelette.benchmarks.labrungs import BY_RUNG, RUNGS, theory
+from flannelette.benchmarks.labdocument import PLACES, PlaceName, Theory
+from flannelette.benchmarks.labrungs import BY_RUNG, RUNGS, RungKind, theory
 
 MTU, PAYLOAD = 1472, 1420
 
@@ -19,8 +19,8 @@ def test_each_rung_is_a_contender_and_switches_something() -> None:
 
 
 @pytest.mark.parametrize("kind", RUNGS, ids=lambda kind: kind.name)
-def test_each_gain_is_two_sentences(kind: object) -> None:
-    sentences = re.findall(r"[^.]+\.(?: |$)", getattr(kind, "gain"))  # noqa: B009
+def test_each_gain_is_two_sentences(kind: RungKind) -> None:
+    sentences = re.findall(r"[^.]+\.(?: |$)", kind.gain)
     assert len(sentences) == 2
 
 
@@ -35,8 +35,8 @@ def test_only_a_daemon_has_places_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", ["python", "c"])
 @pytest.mark.parametrize("place", PLACES[1:-1])
-def test_one_packet_a_call(name: str, place: str) -> None:
-    assert theory(BY_RUNG[name], place, MTU) == Theory(MTU, 1, 1)  # type: ignore[arg-type]
+def test_one_packet_a_call(name: str, place: PlaceName) -> None:
+    assert theory(BY_RUNG[name], place, MTU) == Theory(MTU, 1, 1)
 
 
 def test_what_applications_copy() -> None:
