@@ -97,8 +97,8 @@ def _lesson(document: Document, ladder: Results, low: Rung, high: Rung) -> str |
     if tcp.factor < MUCH or calls.factor > 1 / MUCH:
         return None
     return (
-        "About as many bytes are copied as before; what has fallen is how often the"
-        " border is crossed."
+        "About as many bytes are copied as before, but the border is crossed far less"
+        " often."
     )
 
 

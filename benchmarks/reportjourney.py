@@ -112,6 +112,11 @@ def together(crossing: Crossing) -> float | None:
     return crossing.packets / crossing.calls if crossing.calls else None
 
 
+def in_unit(crossing: Crossing) -> float | None:
+    """How many share a frame or a message on average; None if not counted."""
+    return crossing.packets / crossing.units if crossing.units else None
+
+
 def in_theory(crossing: Crossing) -> float | None:
     """The same, calculated."""
     theory = crossing.theory
@@ -130,10 +135,7 @@ def processor_time(rung: Rung, ladder: Results, wire: str) -> float | None:
     figure = ladder.figure(wire, rung.name, "machine_gb")
     if figure is None:
         return None
-    payload: float = rung.mtu - TCP_HEADERS[4]
-    if rung.counts and rung.counts.packets:
-        payload = rung.counts.payload / rung.counts.packets
-    return figure.median * payload  # seconds per 10^9 bytes
+    return figure.median * (rung.mtu - TCP_HEADERS[4])  # seconds per 10^9 bytes
 
 
 def picture(rung: Rung, processor: float | None) -> dict[str, object]:
@@ -166,7 +168,8 @@ def _copies(counts: Counts) -> Total:
     theory = _sum(c.theory.bytes if c.theory else None for c in counts.there)
     return Total(
         "copies",
-        "bytes copied between kernel and programs for each byte delivered",
+        "bytes copied between kernel and programs for each byte delivered,"
+        " acknowledgements included",
         _over(_sum(c.bytes for c in (*counts.there, *counts.back)), counts.payload),
         None if theory is None else _over(theory * counts.packets, counts.payload),
     )
@@ -179,7 +182,7 @@ def _daemons(rung: Rung, counts: Counts) -> Iterator[Total]:
     unknown = rung.flags is not None and not counts.daemons
     yield Total(
         "system calls",
-        "of both daemons on TUN and socket, for each packet",
+        "of both daemons on TUN and socket, for each packet, acknowledgements included",
         _over(calls, counts.packets),
         _sum(c.theory.calls if c.theory else None for c in there),
     )

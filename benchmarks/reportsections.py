@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from flannelette.benchmarks import reporttables as tables
 from flannelette.benchmarks.labdocument import Document, Rung, TimerCost
@@ -45,14 +46,14 @@ def journey(rungs: Sequence[Rung]) -> Html:
             tag(
                 "figcaption",
                 "A square is a packet: so many pass in one call on average, hollow"
-                f" ones in theory only ({MOST_DRAWN} are drawn at most). All other"
-                " numbers are measured, and per packet.",
+                f" ones in theory only ({MOST_DRAWN} are drawn at most). Numbers are"
+                " per packet, and measured unless it is said.",
             ),
             class_="picture",
         ),
         tag(
             "p",
-            tag("button", "Send a packet", id="play", type="button"),
+            tag("button", "Send a packet", id="play", type="button", disabled=True),
             tag("output", id="slow", for_="play"),
             class_="play",
         ),
@@ -77,7 +78,7 @@ def _costs(rung: Rung) -> Html:
 
 def _total(total: Total) -> Html:
     theory = (
-        (tag("i", number(total.theory)), tag("small", "in theory"))
+        (tag("i", number(total.theory)), tag("small", "in theory, without them"))
         if total.theory is not None
         else ()
     )
@@ -103,8 +104,9 @@ def ladder(document: Document, found: Results, panels: Sequence[Json]) -> Html:
         "The ladder",
         tag(
             "p",
-            "Every rung differs from the one above it by one thing. Large marks are"
-            " medians, small ones the rounds, and the line is their range.",
+            "In the whole ladder every rung differs from the one before it by one"
+            " thing. Large marks are medians, small ones the rounds, and the line is"
+            " their range.",
         ),
         _switch(
             "scale",
@@ -201,11 +203,11 @@ def time(document: Document, charts: Sequence[Json]) -> Html:
 def _timers(cost: TimerCost | None) -> str:
     if cost is None or not cost.on or not cost.off:
         return "What the timers themselves cost was not measured in this run."
-    off, on = (sorted(values)[len(values) // 2] for values in (cost.off, cost.on))
+    off, on = map(median, (cost.off, cost.on))
     return (
         f"The timers are off unless asked for. Taking the time of one round in"
         f" {cost.every} on the rung {cost.rung} gave {number(on)} Gbit/s of TCP,"
-        f" without it {number(off)} (rounds {_range(cost.on)} and {_range(cost.off)})."
+        f" without it {number(off)} ({_range(cost.on)} and {_range(cost.off)})."
     )
 
 

@@ -11,6 +11,7 @@ from flannelette.benchmarks.reportjourney import (
     PLACES_ABOUT,
     STAGE_AT,
     UNITS,
+    in_unit,
     nanoseconds,
     number,
     time,
@@ -19,8 +20,16 @@ from flannelette.benchmarks.reportjourney import (
 from flannelette.benchmarks.results import METRICS, Figure, Results
 
 Cell = Html | str
-_THERE = ("", "crossing", "bytes copied", "calls", "packets a call", "time")
-_DAEMONS = ("", "wake-ups", "preemptions", "returns of poll()", "processor time")
+_THERE = (
+    "",
+    "crossing",
+    "bytes copied",
+    "calls",
+    "packets a call",
+    "packets a frame or message",
+    "time",
+)
+_DAEMONS = ("", "wake-ups", "preemptions", "pumps called", "processor time")
 _BACK = ("crossing", "packets", "bytes copied", "calls", "packets a call")
 
 
@@ -67,6 +76,7 @@ def _crossing(rung: Rung, order: int, crossing: Crossing) -> list[Cell]:
         _beside(crossing.per_packet(crossing.bytes), theory.bytes if theory else None),
         _beside(crossing.per_packet(crossing.calls), theory.calls if theory else None),
         number(together(crossing)),
+        number(in_unit(crossing)),
         time(spent),
     ]
 

@@ -25,6 +25,7 @@ from flannelette.benchmarks.labdocument import Document, Rung
 from flannelette.benchmarks.reporthtml import data, tag
 from flannelette.benchmarks.reportjourney import GAP, number, picture, totals
 from flannelette.benchmarks.reportsteps import changes
+from flannelette.benchmarks.reporttables import crossings
 from flannelette.benchmarks.results import METRICS, Place, Results
 from flannelette.control.errors import HostError
 from tests.helpers.labsample import RUN, WIRE, changed, document, ladder, rung
@@ -303,6 +304,17 @@ def test_every_number_is_in_a_table() -> None:
     for figure in ladder():
         values = " · ".join(number(value) for value in figure.values)
         assert values in text, figure.place
+
+
+def test_the_packets_that_share_a_frame_are_not_those_of_a_call() -> None:
+    whole = document()
+    counts = rung(whole, "tun").counts
+    assert counts is not None
+    send, read, *rest = counts.there
+    there = (send, msgspec.structs.replace(read, units=1_600), *rest)
+    shared = msgspec.structs.replace(counts, there=there)
+    table = crossings(rung(changed(whole, "tun", counts=shared), "tun"))
+    assert "<td>40.4</td><td>125</td>" in table
 
 
 def test_totals_are_of_packets_and_acknowledgements() -> None:
