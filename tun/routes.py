@@ -26,9 +26,8 @@ RTPROT_PEER = 70
 RTNH_F_ONLINK = 4
 
 _RT_SCOPE_UNIVERSE = 0
-_FIB_MATCH = (
-    0x2000  # RTM_F_FIB_MATCH: the route itself, not what it makes of an address
-)
+_FIB_MATCH = 0x2000
+"""RTM_F_FIB_MATCH: the route itself, not what it makes of an address."""
 _IP6_RT_PRIO_USER = 1024  # what the kernel makes of no metric
 _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
 """How the kernel says: no route, or one of type unreachable, blackhole, prohibit."""
@@ -101,13 +100,18 @@ def add_route(ip: Any, network: Network, index: int, mtu: int = 0) -> None:
 
 def _owners(ip: Any, network: Network) -> str:
     routes = dump(ip.route, family=family_of(network), table=RT_TABLE_MAIN)
-    names = {link["index"]: link.get("ifname") for link in dump(ip.link)}
+    names = _names(ip)
     owners = {
-        str(names.get(route.get("oif"), "none"))
+        names.get(route.get("oif"), "none")
         for route in routes
         if key_of(route) == network
     }
     return ", ".join(sorted(owners))
+
+
+def _names(ip: Any) -> dict[int, str]:
+    """Of the interfaces, by index."""
+    return {link["index"]: str(link.get("ifname")) for link in dump(ip.link)}
 
 
 # ---- peers' routes -------------------------------------------------------------------
@@ -213,31 +217,30 @@ def ways_to(ip: Any, addresses: Collection[Address]) -> dict[Address, Way | None
     """The way to each address; None if there is none, or none away from here. Raises
     OSError."""
     with doing("listing the interfaces"):
-        names = {link["index"]: str(link.get("ifname")) for link in dump(ip.link)}
+        names = _names(ip)
     return {address: _way_to(ip, address, names) for address in addresses}
 
 
 def _way_to(ip: Any, address: Address, names: Mapping[int, str]) -> Way | None:
-    routes: list[Any] = []
-    family = family_of(address)
-    with doing(f"looking for the route to {address}", *_UNREACHABLE):
-        routes = ip.route("get", dst=str(address), family=family, flags=_FIB_MATCH)
-    for route in routes:
-        if route["type"] == RTN_UNICAST:
-            name = names.get(route.get("oif"), "")
-            return Way(prefix_of(route), name, gateway_of(route))
+    for route in _get(ip, address, flags=_FIB_MATCH):
+        name = names.get(route.get("oif"), "")
+        return Way(prefix_of(route), name, gateway_of(route))
     return None
 
 
 def on_link(ip: Any, address: Address) -> int | None:
     """The index of the interface that the address is reached through without a
     gateway; None if there is none (V11). Raises OSError."""
-    routes: list[Any] = []
-    with doing(f"looking for the route to {address}", *_UNREACHABLE):
-        routes = ip.route("get", dst=str(address), family=family_of(address))
-    for route in routes:
-        if route["type"] == RTN_UNICAST and not (
-            route.get("gateway") or route.get("via")
-        ):
+    for route in _get(ip, address):
+        if not (route.get("gateway") or route.get("via")):
             return int(route.get("oif"))
     return None
+
+
+def _get(ip: Any, address: Address, **more: Any) -> list[Any]:
+    """The unicast routes that the kernel answers with: one, or none."""
+    routes: list[Any] = []
+    with doing(f"looking for the route to {address}", *_UNREACHABLE):
+        family = family_of(address)
+        routes = ip.route("get", dst=str(address), family=family, **more)
+    return [route for route in routes if route["type"] == RTN_UNICAST]
