@@ -16,12 +16,12 @@ def start_elsewhere(config: Config) -> str:
     """Start a node on another host of the same cluster."""
     match config.store:
         case Etcd():
-            endpoints = f"--etcd-endpoints={','.join(config.etcd_endpoints)}"
-            return shlex.join(["flannelette", "run", endpoints])
+            store = f"--etcd-endpoints={','.join(config.etcd_endpoints)}"
         case Local(path):
-            return shlex.join(["flannelette", "run", f"--store=local:{path}"])
+            store = f"--store=local:{path}"
         case Static(path):
-            return shlex.join(["flannelette", "run", f"--store=static:{path}"])
+            store = f"--store=static:{path}"
+    return shlex.join(["flannelette", "run", store])
 
 
 def etcdctl(config: Config, *words: str) -> str:
