@@ -105,7 +105,9 @@ class RulesKeeper:
         except (HostError, OSError) as error:  # a check does not foresee everything
             self._do_without(error)
         self.error = None
-        await self._recycle()
+        kept = [self._backend(rules) for rules in self._rules]
+        others = [it for it in (*self._used, *self._unused) if it not in kept]
+        await asyncio.gather(*map(_recycle, others))
 
     async def _make(self, rules: Rules) -> None:
         while True:
@@ -118,19 +120,6 @@ class RulesKeeper:
                 for change in changes:
                     log.info("rules: changed=%r", change)
                 return
-
-    async def _recycle(self) -> None:
-        """Remove what is not ours to want: other backend, other IP versions. None of
-        it is worth not starting."""
-        kept = [self._backend(rules) for rules in self._rules]
-        for backend in [*self._used, *self._unused]:
-            if backend in kept or backend.missing():
-                continue
-            try:
-                for removed in await remove(backend):
-                    log.info("rules: removed=%r", removed)
-            except (HostError, OSError) as error:
-                log.warning("old rules may be left: error=%s", one_line(error))
 
     async def keep(self) -> None:
         """Compare and repair, until cancelled."""
@@ -176,6 +165,17 @@ _CURE = (
     "install it, or choose the other kind of rules by EnableNFTables in the network "
     "config, or start without --ip-masq and with --iptables-forward-rules=false"
 )
+
+
+async def _recycle(backend: RulesBackend) -> None:
+    """Remove what an earlier run left there. None of it is worth not starting."""
+    if backend.missing():
+        return
+    try:
+        for removed in await remove(backend):
+            log.info("rules: removed=%r", removed)
+    except (HostError, OSError) as error:
+        log.warning("old rules may be left: error=%s", one_line(error))
 
 
 async def remove(backend: RulesBackend) -> list[str]:
