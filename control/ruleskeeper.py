@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 
 RETRY = 1.0
 """Seconds until the next try while somebody else changes rules."""
+_CURE = (
+    "install it, or choose the other kind of rules by EnableNFTables in the network "
+    "config, or start without --ip-masq and with --iptables-forward-rules=false"
+)
 
 
 def nft_backends() -> list[RulesBackend]:
@@ -159,12 +163,6 @@ async def open_rules(config: Config, network: NetworkConfig) -> RulesKeeper:
         optional=config.iptables_forward_rules is None and not config.ip_masq,
     )
     return await RulesKeeper.open(wanted, network, config.iptables_resync)
-
-
-_CURE = (
-    "install it, or choose the other kind of rules by EnableNFTables in the network "
-    "config, or start without --ip-masq and with --iptables-forward-rules=false"
-)
 
 
 async def _recycle(backend: RulesBackend) -> None:
