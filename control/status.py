@@ -166,7 +166,8 @@ class StatusDocument(TypedDict):
     """Frames that the kernel had for our TUN while its queues were full; null: there
     is no TUN of ours."""
     repairs: int
-    """How often a device or a route had to be brought back to its desired state."""
+    """How often a device, a route or a chain of rules had to be brought back to its
+    desired state."""
     last_error: str | None
 
 
