@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import get_args
 from uuid import uuid4
 
-from flannelette.benchmarks import interrupts, machine, rootless, series, tables
+from flannelette.benchmarks import command, machine, rootless, series, tables
 from flannelette.benchmarks.bars import judge
 from flannelette.benchmarks.contenders import BY_NAME, MAIN
 from flannelette.benchmarks.measures import MEASURES, Tools, find_perf
@@ -33,7 +33,7 @@ from flannelette.benchmarks.screen import Screen
 from flannelette.benchmarks.series import Plan
 from flannelette.benchmarks.worker import load_generator
 from flannelette.control import goflags
-from flannelette.control.errors import ConfigError, ControlError, one_line
+from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import Flag
 
 FLANNELD = machine.HERE / "build" / "peers" / "flanneld"
@@ -55,30 +55,9 @@ class Options:
 
 
 def main(argv: list[str]) -> int:
-    """Run the bench; the exit code: 0, 1 when it failed or a bar is not met, 2 for
-    wrong flags and for ratios across runs, 130 when interrupted. SIGTERM and SIGHUP end
-    in SystemExit, after the cleanup. Raises BrokenPipeError when nobody reads."""
-    try:
-        options = parse(argv)
-    except goflags.HelpWanted:
-        print(usage())
-        return 0
-    except ConfigError as error:
-        return _fail(error, error.exit_code)
-    interrupts.catch()
-    try:
-        return _show(options) if options.show else _bench(options)
-    except ResultsError as error:
-        return _fail(error, ConfigError.exit_code)
-    except KeyboardInterrupt:
-        print("\ninterrupted; all is removed", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise  # the command line knows what to do when nobody reads stdout
-    except (RigError, ControlError, OSError) as error:
-        return _fail(error, 1)
-    finally:
-        interrupts.release()
+    """Run the bench; the exit code, which is also 1 when a bar is not met, and 2 for
+    ratios across runs. The others, and what is raised: command.run()."""
+    return command.run("bench", argv, parse, usage, _run, ResultsError)
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -123,12 +102,16 @@ def usage() -> str:
     )
 
 
+def _run(options: Options) -> int:
+    return _show(options) if options.show else _bench(options)
+
+
 def _bench(options: Options) -> int:
     plan, to_stdout = options.plan, options.json == "-"
     tool("iperf3")
     tool("ethtool")
     if options.json and not to_stdout:
-        _check_writable(Path(options.json))
+        command.check_writable(Path(options.json))
     rootless.become_privileged()
     has_flanneld = os.access(plan.flanneld, os.X_OK)
     results = Results(
@@ -180,20 +163,6 @@ def _show(options: Options) -> int:
         several = [only_run(several)]
     codes = [_report(results, options, Screen()) for results in several]
     return max(codes)
-
-
-def _check_writable(path: Path) -> None:
-    """Better now than after the measurement. Raises OSError."""
-    existed = path.exists()
-    path.open("ab").close()
-    if not existed:
-        path.unlink()
-
-
-def _fail(error: Exception, code: int) -> int:
-    """One line on stderr, for whoever ran it; the exit code."""
-    print(f"flannelette bench: {one_line(error)}", file=sys.stderr)
-    return code
 
 
 def _some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:

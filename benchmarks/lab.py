@@ -18,15 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from flannelette.benchmarks import interrupts, labdocument, labrun, rootless
+from flannelette.benchmarks import command, interrupts, labdocument, labrun, rootless
 from flannelette.benchmarks.labdocument import Document, DocumentError
 from flannelette.benchmarks.labplan import FULL, MEASURES, QUICK, Wish
 from flannelette.benchmarks.labrungs import BY_RUNG
-from flannelette.benchmarks.netns import RigError, tool
+from flannelette.benchmarks.netns import tool
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import Screen
 from flannelette.control import extras, goflags
-from flannelette.control.errors import ConfigError, ControlError, one_line
+from flannelette.control.errors import ConfigError, ControlError
 from flannelette.control.goflags import Flag
 
 
@@ -46,30 +46,8 @@ class Options:
 
 
 def main(argv: list[str]) -> int:
-    """Run the lab; the exit code: 0, 1 when it failed, 2 for wrong flags and for a
-    file that is no document of ours, 130 when interrupted. SIGTERM and SIGHUP end in
-    SystemExit, after the cleanup. Raises BrokenPipeError when nobody reads."""
-    try:
-        options = parse(argv)
-    except goflags.HelpWanted:
-        print(usage())
-        return 0
-    except ConfigError as error:
-        return _fail(error, error.exit_code)
-    interrupts.catch()
-    try:
-        return _lab(options) if options.show is None else _show(options, options.show)
-    except KeyboardInterrupt:
-        print("\ninterrupted; all is removed", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        raise  # the command line knows what to do when nobody reads stdout
-    except DocumentError as error:
-        return _fail(error, ConfigError.exit_code)
-    except (RigError, ControlError, OSError) as error:
-        return _fail(error, 1)
-    finally:
-        interrupts.release()
+    """Run the lab; the exit code, and what is raised: command.run()."""
+    return command.run("lab", argv, parse, usage, _run, DocumentError)
 
 
 def parse(argv: Sequence[str]) -> Options:
@@ -78,8 +56,8 @@ def parse(argv: Sequence[str]) -> Options:
     depth = QUICK if chosen["quick"] else FULL
     if chosen["rounds"]:
         depth = replace(depth, rounds=chosen["rounds"])
-    command = shlex.join(["flannelette", "lab", *argv])
-    wish = Wish(chosen["wire"], chosen["rungs"], chosen["measures"], depth, command)
+    repeat = shlex.join(["flannelette", "lab", *argv])
+    wish = Wish(chosen["wire"], chosen["rungs"], chosen["measures"], depth, repeat)
     show = chosen["show"]
     page = chosen["output"] or (show or Path("lab")).with_suffix(".html")
     if page.suffix == ".json":
@@ -100,10 +78,15 @@ def usage() -> str:
     )
 
 
+def _run(options: Options) -> int:
+    return _lab(options) if options.show is None else _show(options, options.show)
+
+
 def _lab(options: Options) -> int:
     tool("iperf3")
     tool("ethtool")
-    _check_writable(options)
+    for path in (options.page, options.document):
+        command.check_writable(path)
     can_draw = _can_draw()
     rootless.become_privileged()
     document = labrun.run(options.wish, Screen(sys.stderr))
@@ -142,21 +125,6 @@ def _draw(document: Document, page: Path) -> None:
 
     page.write_text(report.render(document), encoding="utf-8")
     print(page)
-
-
-def _check_writable(options: Options) -> None:
-    """Better now than after the measurement. Raises OSError."""
-    for path in (options.page, options.document):
-        existed = path.exists()
-        path.open("ab").close()
-        if not existed:
-            path.unlink()
-
-
-def _fail(error: Exception, code: int) -> int:
-    """One line on stderr, for whoever ran it; the exit code."""
-    print(f"flannelette lab: {one_line(error)}", file=sys.stderr)
-    return code
 
 
 def _rungs(text: str) -> tuple[str, ...]:

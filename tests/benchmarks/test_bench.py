@@ -240,15 +240,6 @@ def test_a_file_that_cannot_be_written_is_said_at_once(
     assert "No such file or directory" in err
 
 
-def test_the_trial_of_the_file_leaves_none(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    bench._check_writable(file)
-    assert not file.exists()
-    file.write_text("results")
-    bench._check_writable(file)
-    assert file.read_text() == "results"
-
-
 # ---- saved results -------------------------------------------------------------------
 
 

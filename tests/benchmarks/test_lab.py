@@ -187,16 +187,6 @@ def test_files_that_cannot_be_written_are_said_at_once(
     assert "No such file or directory" in err
 
 
-def test_the_trial_of_the_files_leaves_none(tmp_path: Path) -> None:
-    options = lab.parse([f"--output={tmp_path / 'page.html'}"])
-    lab._check_writable(options)
-    assert list(tmp_path.iterdir()) == []
-    options.document.write_text("a run")
-    lab._check_writable(options)
-    assert options.document.read_text() == "a run"
-    assert list(tmp_path.iterdir()) == [options.document]
-
-
 # ---- saved documents -----------------------------------------------------------------
 
 
