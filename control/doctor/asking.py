@@ -55,22 +55,23 @@ class _Asking:
     def __init__(self, facts: Facts) -> None:
         self.unchecked: list[str] = []
         self._facts = facts
-        self._vxlan = facts.backend_type == "vxlan"
+        self._mtus = dict(zip((4, 6), facts.mtus, strict=True))
+        """The overlay's, by IP version."""
         self._sources = self._own_addresses()
 
     def needed(self, peer: Peer) -> int:
         """Bytes on the underlay of the longest packet for that peer."""
         size = self._full(peer)
-        return size and size + UDP_OVERHEAD + _more(peer.address)
+        beside = UDP_OVERHEAD + (_IPV6_MORE if peer.address.version == 6 else 0)
+        return size and size + beside
 
     def _full(self, peer: Peer) -> int:
         """Bytes of the longest datagram; 0: not known."""
-        mtu, mtu6 = self._facts.mtus
         if not peer.port:
             return 0
-        if not self._vxlan:
-            return mtu
-        longest = mtu if peer.address.version == 4 else mtu6
+        if self._facts.backend_type != "vxlan":
+            return self._mtus[4]
+        longest = self._mtus[peer.address.version]
         return longest and longest + VXLAN_HEADER
 
     def _own_addresses(self) -> list[Address]:
@@ -114,7 +115,7 @@ class _Asking:
         if not self._has_overlay():
             return there
         inside = {
-            subnet: self._through(subnet, _SMALL_ECHO)
+            subnet: _through(subnet, _SMALL_ECHO)
             for it in there
             for subnet in it.subnets
         }
@@ -123,27 +124,18 @@ class _Asking:
             replace(it, overlay={s: echoed[s] for s in it.subnets if s in echoed})
             for it in there
         ]
-        mtus = self._mtus
         full = {
-            it.peer: self._through(it.alive[0], size)
+            it.peer: _through(it.alive[0], size)
             for it in there
-            if it.alive and (size := mtus[it.alive[0].version])
+            if it.alive and (size := self._mtus[it.alive[0].version])
         }
         outcomes = self._ask(echoes, full)
         return [replace(it, overlay_full=outcomes.get(it.peer)) for it in there]
-
-    @property
-    def _mtus(self) -> dict[int, int]:
-        """The overlay's, by IP version."""
-        return dict(zip((4, 6), self._facts.mtus, strict=True))
 
     def _has_overlay(self) -> bool:
         """Is there a way in? With host-gw nobody has a subnet's first address."""
         facts = self._facts
         return facts.ready and facts.interface(facts.device) is not None
-
-    def _through(self, subnet: Subnet, size: int) -> Question:
-        return Question(subnet.network_address, 0, size)
 
     # ---- sizes -----------------------------------------------------------------------
 
@@ -153,21 +145,18 @@ class _Asking:
         return [self._measured(it) if it in narrow else it for it in there]
 
     def _measured(self, it: PeerFacts) -> PeerFacts:
-        full = self._full(it.peer)
-        beside = it.needs - full
         if isinstance(it.small, Answer):
-            question, least = Question(*it.peer, full), _SMALL_PROBE
+            question, least = Question(*it.peer, self._full(it.peer)), _SMALL_PROBE
         else:
             subnet = it.alive[0]
             size = self._mtus[subnet.version]
-            question, least = self._through(subnet, size), _SMALL_ECHO
-            beside = it.needs - size
+            question, least = _through(subnet, size), _SMALL_ECHO
         try:
             longest = largest_passing(question, least, self._source(question))
         except OSError as error:
-            self.unchecked.append(f"path MTU to {it.peer.address}: {one_line(error)}")
+            self._note(f"path MTU to {it.peer.address}: {one_line(error)}")
             return it
-        return replace(it, path_mtu=longest + beside)
+        return replace(it, path_mtu=longest + it.needs - question.size)
 
     # ---- both ------------------------------------------------------------------------
 
@@ -203,11 +192,11 @@ class _Asking:
             self.unchecked.append(text)
 
 
+def _through(subnet: Subnet, size: int) -> Question:
+    return Question(subnet.network_address, 0, size)
+
+
 def _is_narrow(it: PeerFacts) -> bool:
     if isinstance(it.small, Answer):
         return it.needs > 0 and not isinstance(it.full, Answer)
     return bool(it.alive) and not isinstance(it.overlay_full, Answer)
-
-
-def _more(address: Address) -> int:
-    return _IPV6_MORE if address.version == 6 else 0
