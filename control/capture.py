@@ -28,7 +28,7 @@ from flannelette.control.errors import ConfigError, HostError
 from flannelette.control.events import Event
 from flannelette.control.observer import Observer, observe, until_signalled
 from flannelette.control.status import plural
-from flannelette.control.watching import Own
+from flannelette.control.watchprotocol import Own
 from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 
 SNAP = 1 << 18

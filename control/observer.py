@@ -1,4 +1,4 @@
-"""Watching, on the observer's side, in a process of its own (watching.py explains)."""
+"""Watching, on the observer's side, in a process of its own (watchprotocol.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from flannelette.control import operator
 from flannelette.control.errors import HostError
 from flannelette.control.events import BadEvents, Event, decode
-from flannelette.control.watching import HEADER, Own, Request
+from flannelette.control.watchprotocol import HEADER, Own, Request
 from flannelette.dataplane.forwarder import Watch
 
 SILENCE = 1.0

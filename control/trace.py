@@ -15,7 +15,7 @@ from flannelette.control.errors import HostError
 from flannelette.control.following import Followed, Follower
 from flannelette.control.observer import Observer, observe, until_signalled
 from flannelette.control.status import plural
-from flannelette.control.watching import Own
+from flannelette.control.watchprotocol import Own
 from flannelette.dataplane.forwarder import Watch
 
 SNAP = 256

@@ -18,7 +18,7 @@ from flannelette.control.dissect import summary
 from flannelette.control.events import Event
 from flannelette.control.following import Followed, Verdict
 from flannelette.control.status import plural, wrapped
-from flannelette.control.watching import Own
+from flannelette.control.watchprotocol import Own
 from flannelette.dataplane.forwarder import Drop, EventKind
 
 _VXLAN = 22

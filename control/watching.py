@@ -1,9 +1,7 @@
 """Watching, on the daemon's side: the operator socket's `watch`.
 
-The request is `watch` and a JSON object (Request). The answer is a line with a document
-(Own), and then rounds. Every PERIOD what the fast path has written for its observer is
-taken from the rings of all queues and sent: one chunk for each ring that has something,
-a header (HEADER) and whole records (events.py). No Python runs per packet. A client
+Every PERIOD what the fast path has written for its observer is taken from the rings of
+all queues and sent as a round (watchprotocol.py). No Python runs per packet. A client
 that reads slowly holds up the next round, so the rings fill, and what finds no room is
 lost and counted there; forwarding waits for nobody.
 """
@@ -12,54 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import struct
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
-from typing import Annotated, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
-from msgspec import Meta
 
 from flannelette.control.errors import HostError, one_line
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.vxlanbackend import VxlanBackend
+from flannelette.control.watchprotocol import HEADER, Own, Request
 from flannelette.dataplane.forwarder import Direction, Watch
 
 PERIOD = 0.02
 """Seconds between two rounds."""
 _LAST_ROUNDS = 8
 """More than what a ring holds: a round takes at most 1 MiB from each."""
-HEADER = struct.Struct("<BBHIQ")
-"""Of a chunk: queue, direction, 1 if the round has more chunks, bytes of records, and
-events that this queue and direction lost so far."""
-
-U8 = Annotated[int, Meta(ge=0, le=(1 << 8) - 1)]
-U16 = Annotated[int, Meta(ge=0, le=(1 << 16) - 1)]
-U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
-
-
-class Request(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be watched; as dataplane.forwarder.Watch."""
-
-    filter: list[tuple[U16, U8, U8, U32]]
-    snap: U32
-    kinds: U32
-
-
-class Own(msgspec.Struct):
-    """What an observer must know of the node to make sense of its events."""
-
-    device: str
-    """The TUN."""
-    mtu: int
-    address: str
-    """Of the external interface."""
-    address6: str | None
-    port: int
-    vxlan: bool
-    """Do datagrams begin with VXLAN's header?"""
-
 
 Ring = tuple[int, Direction]
 """Of which queue and direction."""

@@ -23,7 +23,7 @@ from scapy.packet import Packet
 from flannelette.control.capture import KINDS, SNAP, outer_headers
 from flannelette.control.events import Event
 from flannelette.control.main import main
-from flannelette.control.watching import HEADER, Own
+from flannelette.control.watchprotocol import HEADER, Own
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind, Watch
 from tests.helpers.eventrecords import START, encode, event, rx, tx
 from tests.helpers.tshark import dissect, needs_tshark

@@ -450,7 +450,15 @@ def test_demo_gets_the_rest_and_gives_the_code(
     assert given == [["--nodes", "3", "-h"]]
 
 
-@pytest.mark.parametrize("argv", [["help"], ["run", "--help"], ["version"]], ids=str)
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["help"],
+        ["version"],
+        *([name, "--help"] for name in ("run", "status", "top", "trace", "capture")),
+    ],
+    ids=str,
+)
 def test_a_command_imports_only_what_it_needs(argv: list[str]) -> None:
     code = (
         "import sys; from flannelette.control.main import main; main(sys.argv[1:]); "

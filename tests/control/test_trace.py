@@ -25,7 +25,7 @@ from flannelette.control.events import Event
 from flannelette.control.following import Follower
 from flannelette.control.main import main
 from flannelette.control.trace import SNAP
-from flannelette.control.watching import HEADER, Own
+from flannelette.control.watchprotocol import HEADER, Own
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 from tests.helpers.eventrecords import PEER, encode, event, rx, tx
 from tests.helpers.terminal import Terminal

@@ -15,7 +15,7 @@ from flannelette.control import observer as observer_module, operator, watching
 from flannelette.control.errors import HostError
 from flannelette.control.events import BadEvents, Event
 from flannelette.control.observer import Observer, observe, until_signalled
-from flannelette.control.watching import HEADER
+from flannelette.control.watchprotocol import HEADER
 from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 from tests.helpers.eventrecords import encode, event, rx, tx
 from tests.helpers.ns import until

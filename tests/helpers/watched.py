@@ -17,7 +17,8 @@ from scapy.layers.inet import ICMP, IP
 
 from flannelette.control import operator, watching
 from flannelette.control.events import Event
-from flannelette.control.watching import Own, Ring
+from flannelette.control.watching import Ring
+from flannelette.control.watchprotocol import Own
 from flannelette.dataplane.forwarder import Direction, Watch
 from tests.helpers.eventrecords import encode
 
