@@ -237,6 +237,6 @@ def _notes(wish: Wish) -> Iterator[str]:
         )
     if not measures.has_hardware_counters():
         yield (
-            "this machine gives no hardware counters: cycles and cache misses cannot"
-            " be measured"
+            "cycles and cache misses cannot be measured: this machine gives no hardware"
+            " counters, or has no perf that reads them"
         )
