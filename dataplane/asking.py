@@ -62,6 +62,7 @@ class Answer:
 Outcome = Answer | OSError | None
 """An answer; who refused it, with the errno of an ICMP error or of our own kernel's
 refusal to send it; or silence."""
+Outcomes = dict[Question, Outcome]
 
 
 def probes(questions: Iterable[Question], source: Address | None = None) -> Outcomes:
@@ -74,9 +75,6 @@ def probes(questions: Iterable[Question], source: Address | None = None) -> Outc
 def echoes(questions: Iterable[Question], source: Address | None = None) -> Outcomes:
     """What became of each echo request. Raises OSError; without CAP_NET_RAW, EPERM."""
     return _ask(_Echoes(), questions, source)
-
-
-Outcomes = dict[Question, Outcome]
 
 
 class _Kind(Protocol):

@@ -356,15 +356,13 @@ def test_a_lease_is_of_no_use(tmp_path: Path) -> None:
 def test_the_store_is_gone_and_comes_back(tmp_path: Path) -> None:
     with lab(tmp_path, store="etcd") as it:
         it.up()
-        etcd = next(program for program in it.cluster.programs)
+        etcd = next(it.cluster.programs)
         etcd.process.send_signal(signal.SIGSTOP)
         try:
             finding = Doctor(it).only("store-unreachable")
             assert finding["severity"] == "warning"
-            assert (
-                "etcdctl --endpoints=http://192.0.2.1:2379"
-                in (finding["cure"]["command"])
-            )
+            endpoints = "--endpoints=http://192.0.2.1:2379"
+            assert f"etcdctl {endpoints}" in finding["cure"]["command"]
             it.rig.stop(it.cluster.daemons.pop(2).process)
             flag = "--etcd-endpoints=http://192.0.2.1:2379"
             assert Doctor(it, 2).names(flag) == ["daemon-down", "store-unreachable"]
