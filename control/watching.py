@@ -12,7 +12,7 @@ import asyncio
 import errno
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.vxlanbackend import VxlanBackend
 from flannelette.control.watchprotocol import HEADER, Own, Request
-from flannelette.dataplane.forwarder import Direction, Watch
+from flannelette.dataplane.forwarder import Direction, Told, Watch
 
 PERIOD = 0.02
 """Seconds between two rounds."""
@@ -30,19 +30,6 @@ _LAST_ROUNDS = 8
 
 Ring = tuple[int, Direction]
 """Of which queue and direction."""
-
-
-class Lost(NamedTuple):
-    """Events that a ring has lost."""
-
-    total: int = 0
-    """Of all TUNs."""
-    here: int = 0
-    """Of the present one."""
-
-    def now(self, here: int) -> Lost:
-        more = here - self.here if here >= self.here else here
-        return Lost(self.total + more, here)
 
 
 class Watchable(Protocol):
@@ -55,9 +42,8 @@ class Watchable(Protocol):
     def unwatch(self) -> None:
         """End."""
 
-    def watched(self) -> Iterable[tuple[int, Direction, bytes, int]]:
-        """Queue, direction, whole records, and how many events were lost since the
-        present TUN is there."""
+    def watched(self) -> Iterable[Told]:
+        """What was told since."""
 
 
 _REFUSALS = {
@@ -101,16 +87,16 @@ async def watch(
     except OSError as error:
         raise HostError(_REFUSALS.get(error.errno or 0, one_line(error))) from None
     try:
-        told: dict[Ring, Lost] = {}
+        lost: dict[Ring, int] = {}
         yield msgspec.json.encode(own) + b"\n"
         while not enough.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(PERIOD):
                     await enough.wait()
-            if chunks := _round(forwarder, told):
+            if chunks := _round(forwarder, lost):
                 yield chunks
         for _ in range(_LAST_ROUNDS):
-            if chunks := _round(forwarder, told):
+            if chunks := _round(forwarder, lost):
                 yield chunks
     finally:
         forwarder.unwatch()
@@ -124,15 +110,17 @@ def _wanted(argument: str) -> Watch:
     return Watch(tuple(request.filter), request.snap, request.kinds)
 
 
-def _round(forwarder: Watchable, told: dict[Ring, Lost]) -> bytes:
-    """The chunks of what there is now; `told` has what the client knows to be lost."""
-    found: list[tuple[Ring, bytes, int]] = []
-    for queue, direction, records, here in forwarder.watched():
-        before = told.get((queue, direction), Lost())
-        lost = told[queue, direction] = before.now(here)
-        if records or lost.total != before.total:
-            found.append(((queue, direction), records, lost.total))
+def _round(forwarder: Watchable, lost: dict[Ring, int]) -> bytes:
+    """The chunks of what there is now; `lost` is what the client knows to be lost."""
+    found: list[Told] = []
+    for told in forwarder.watched():
+        ring = told.queue, told.direction
+        if told.records or told.lost != lost.get(ring, 0):
+            found.append(told)
+        lost[ring] = told.lost
     parts: list[bytes] = []
-    for place, (ring, records, total) in enumerate(found, start=1):
-        parts += (HEADER.pack(*ring, place < len(found), len(records), total), records)
+    for place, told in enumerate(found, start=1):
+        queue, direction, records, total = told
+        more = place < len(found)
+        parts += (HEADER.pack(queue, direction, more, len(records), total), records)
     return b"".join(parts)

@@ -21,13 +21,14 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address
 from operator import and_
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
 from flannelette.dataplane.offloads import OFFLOADS, granted
@@ -73,6 +74,7 @@ __all__ = [
     "Forwarder",
     "Route",
     "Stage",
+    "Told",
     "Vxlan",
     "Watch",
 ]
@@ -96,6 +98,17 @@ class Endpoint:
     """Of IPv6 packets, bytes; 0: none are carried."""
     vxlan: Vxlan | None = None
     """None: flannel's udp backend."""
+
+
+class Told(NamedTuple):
+    """What an observer was told of one queue and direction."""
+
+    queue: int
+    direction: Direction
+    records: bytes
+    """Whole ones (EVENT)."""
+    lost: int
+    """Events that found no room since watch(), over all TUNs."""
 
 
 class Forwarder:
@@ -132,6 +145,8 @@ class Forwarder:
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
         self._watch: Watch | None = None
+        self._unread: list[Told] = []
+        self._lost: Counter[tuple[int, Direction]] = Counter()
         self._running: ExitStack | None = None
 
     @property
@@ -167,6 +182,7 @@ class Forwarder:
                 path.set_routes(self.routes)
                 if self._watch is not None:
                     path.watch(self._watch)
+                undo.callback(self._keep_told, queue, path)
                 driver = open_driver(self._driver_name, path, config, on_first_error)
                 undo.callback(driver.close)
             running = undo.pop_all()
@@ -281,6 +297,7 @@ class Forwarder:
         if self._watch is not None:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
         watch = watch._replace(epoch=time.time_ns() - time.monotonic_ns())
+        self._unread, self._lost = [], Counter()
         with ExitStack() as undo:
             for path in self._paths:
                 path.watch(watch)
@@ -294,12 +311,27 @@ class Forwarder:
         for path in self._paths:
             path.unwatch()
 
-    def watched(self) -> Iterator[tuple[int, Direction, bytes, int]]:
-        """What was told since: queue, direction, at most 1 MiB of records (EVENT), and
-        how many were lost since this TUN is there."""
+    def _keep_told(self, queue: int, path: Path) -> None:
+        """A path ends: what it told, and nobody has read yet."""
+        if self._watch is None:
+            return
+        for direction in Direction:
+            while (told := self._told(queue, direction, path)).records:
+                self._unread.append(told)
+            self._lost[queue, direction] = told.lost
+
+    def _told(self, queue: int, direction: Direction, path: Path) -> Told:
+        records, lost = path.watched(direction)
+        return Told(queue, direction, records, self._lost[queue, direction] + lost)
+
+    def watched(self) -> Iterator[Told]:
+        """What was told since: of each queue and direction at most 1 MiB, and what a
+        TUN that has gone has left."""
+        unread, self._unread = self._unread, []
+        yield from unread
         for queue, path in enumerate(self._paths):
             for direction in Direction:
-                yield queue, direction, *path.watched(direction)
+                yield self._told(queue, direction, path)
 
 
 def _key(route: Route) -> tuple[int, int, int]:

@@ -77,17 +77,6 @@ def test_lost_events_are_told_once(path: Path) -> None:
         assert [len(next(rounds)) for _ in range(2)] == [0, 4]
 
 
-def test_what_every_tun_has_lost_is_told(path: Path) -> None:
-    fake = FakeForwarder()
-    ring = 0, Direction.TX
-    with watched_daemon(path, fake), observe(path, WATCH) as observer:
-        rounds = observer.rounds()
-        for count, total in ((3, 3), (5, 5), (2, 7), (4, 9)):
-            fake.lost = {ring: count}
-            next(rounds)
-            assert observer.lost == total
-
-
 def test_silence_may_last(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For far longer than the deadline of an exchange."""
     monkeypatch.setattr(operator, "DEADLINE", 0.1)

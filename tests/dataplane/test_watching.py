@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -18,6 +20,7 @@ from flannelette.dataplane.forwarder import (
     Watch,
 )
 from flannelette.dataplane.underlay import open_underlay
+from tests.helpers.bench import drain
 from tests.helpers.forwarders import (
     LOOPBACK,
     fail,
@@ -69,6 +72,48 @@ async def test_every_queue_and_every_tun() -> None:
                 kernel.close()
     forwarder.unwatch()
     forwarder.close()
+
+
+async def test_what_a_tun_has_told_and_lost_outlives_it() -> None:
+    """Nobody reads in time: what the first TUN's ring held is there, and the rest is
+    counted with what the second loses."""
+    forwarder = Forwarder(underlay(), "native", "loop")
+    forwarder.watch(Watch(snap=65535))
+    told: Counter[EventKind] = Counter()
+    with other_node() as peer:
+        forwarder.set_routes([route_to(peer)])
+        for sent in (6000, 4500):
+            tun, kernel = new_tun()
+            forwarder.start(tun, ENDPOINT, fail)
+            before = forwarder.counters(Direction.TX).packets
+            for _ in range(sent):
+                await asyncio.get_running_loop().sock_sendall(
+                    kernel, packet(payload=bytes(400))
+                )
+                drain(peer)
+            await until(partial(forwarded, forwarder, before + sent))
+            forwarder.stop()
+            kernel.close()
+    lost = 0
+    for one in forwarder.watched():
+        told.update(EventKind(kind) for kind in kinds(one.records))
+        lost = one.lost if one.direction is Direction.TX else lost
+    assert lost > 0
+    assert told.total() + lost == 4 * 10_500
+    assert list(forwarder.watched()) == []
+    forwarder.close()
+
+
+def forwarded(forwarder: Forwarder, packets: int) -> bool:
+    return forwarder.counters(Direction.TX).packets >= packets
+
+
+def kinds(records: bytes) -> Iterator[int]:
+    at = 0
+    while at < len(records):
+        fields = EVENT.unpack_from(records, at)
+        yield fields[11]
+        at += fields[3]
 
 
 async def test_one_observer_of_a_path_in_c() -> None:

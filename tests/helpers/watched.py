@@ -19,7 +19,7 @@ from flannelette.control import operator, watching
 from flannelette.control.events import Event
 from flannelette.control.watching import Ring
 from flannelette.control.watchprotocol import Own
-from flannelette.dataplane.forwarder import Direction, Watch
+from flannelette.dataplane.forwarder import Told, Watch
 from tests.helpers.eventrecords import encode
 
 OWN = Own("flannel0", 1472, "192.0.2.1", "2001:db8::1", 8285, False)
@@ -52,13 +52,13 @@ class FakeForwarder:
     def unwatch(self) -> None:
         self.unwatched += 1
 
-    def watched(self) -> list[tuple[int, Direction, bytes, int]]:
+    def watched(self) -> list[Told]:
         rings: dict[Ring, list[Event]] = {ring: [] for ring in self.lost}
         for event in self.rounds.popleft() if self.rounds else ():
             rings.setdefault((event.queue, event.direction), []).append(event)
         return [
-            (queue, direction, encode(events), self.lost.get((queue, direction), 0))
-            for (queue, direction), events in rings.items()
+            Told(*ring, encode(events), self.lost.get(ring, 0))
+            for ring, events in rings.items()
         ]
 
 
