@@ -18,17 +18,14 @@ The queue of a flow on tx and the one on rx need not be the same.
 
 from __future__ import annotations
 
-import errno
 import os
-import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from ipaddress import IPv4Address, IPv6Address
 from operator import and_
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
 from flannelette.dataplane.offloads import OFFLOADS, granted
@@ -38,6 +35,7 @@ from flannelette.dataplane.underlay import (
     SocketFill,
     Underlay,
 )
+from flannelette.dataplane.watching import Told, Watching
 from flannelette.encap.drop import Drop
 from flannelette.native.api import (
     EVENT,
@@ -100,17 +98,6 @@ class Endpoint:
     """None: flannel's udp backend."""
 
 
-class Told(NamedTuple):
-    """What an observer was told of one queue and direction."""
-
-    queue: int
-    direction: Direction
-    records: bytes
-    """Whole ones (EVENT)."""
-    lost: int
-    """Events that found no room since watch(), over all TUNs."""
-
-
 class Forwarder:
     """Forwards between a TUN and the underlay. Lives on the event loop.
 
@@ -144,9 +131,7 @@ class Forwarder:
         self._totals = PeerTotals()
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
-        self._watch: Watch | None = None
-        self._unread: list[Told] = []
-        self._lost: Counter[tuple[int, Direction]] = Counter()
+        self._watching = Watching()
         self._running: ExitStack | None = None
 
     @property
@@ -180,9 +165,8 @@ class Forwarder:
                 undo.callback(self._retire, path)
                 paths.append(path)
                 path.set_routes(self.routes)
-                if self._watch is not None:
-                    path.watch(self._watch)
-                undo.callback(self._keep_told, queue, path)
+                self._watching.path_begins(path)
+                undo.callback(self._watching.path_ends, queue, path)
                 driver = open_driver(self._driver_name, path, config, on_first_error)
                 undo.callback(driver.close)
             running = undo.pop_all()
@@ -294,44 +278,15 @@ class Forwarder:
 
         Raises OSError: EBUSY when somebody watches, EINVAL for a filter that cannot be
         run, ENOTSUP for the path in Python."""
-        if self._watch is not None:
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        watch = watch._replace(epoch=time.time_ns() - time.monotonic_ns())
-        self._unread, self._lost = [], Counter()
-        with ExitStack() as undo:
-            for path in self._paths:
-                path.watch(watch)
-                undo.callback(path.unwatch)
-            undo.pop_all()
-        self._watch = watch
+        self._watching.begin(watch, self._paths)
 
     def unwatch(self) -> None:
         """Tell no more."""
-        self._watch = None
-        for path in self._paths:
-            path.unwatch()
-
-    def _keep_told(self, queue: int, path: Path) -> None:
-        """A path ends: what it told, and nobody has read yet."""
-        if self._watch is None:
-            return
-        for direction in Direction:
-            while (told := self._told(queue, direction, path)).records:
-                self._unread.append(told)
-            self._lost[queue, direction] = told.lost
-
-    def _told(self, queue: int, direction: Direction, path: Path) -> Told:
-        records, lost = path.watched(direction)
-        return Told(queue, direction, records, self._lost[queue, direction] + lost)
+        self._watching.end(self._paths)
 
     def watched(self) -> Iterator[Told]:
-        """What was told since: of each queue and direction at most 1 MiB, and what a
-        TUN that has gone has left."""
-        unread, self._unread = self._unread, []
-        yield from unread
-        for queue, path in enumerate(self._paths):
-            for direction in Direction:
-                yield self._told(queue, direction, path)
+        """What was told since."""
+        return self._watching.told(self._paths)
 
 
 def _key(route: Route) -> tuple[int, int, int]:
