@@ -170,7 +170,7 @@ def _sleeper(number: int, before: Host, after: Host, rise: _Grown) -> Sleeper:
         number,
         after.wake_ups - before.wake_ups,
         after.preemptions - before.preemptions,
-        sum(rise[number, direction]["waits"] for direction in DIRECTIONS),
+        sum(rise[number, direction]["pumps"] for direction in DIRECTIONS),
         after.seconds - before.seconds,
     )
 
@@ -202,9 +202,9 @@ def checks(before: Look, after: Look, traced: Mapping[str, int]) -> tuple[Check,
                 _WIRE_CALLS,
             ),
             (
-                "pumps called on wake-ups",
+                "pumps begun",
                 "poll, epoll_wait",
-                _sum(rise, "waits"),
+                _sum(rise, "pumps"),
                 _WAIT_CALLS,
             ),
         )

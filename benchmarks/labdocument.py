@@ -85,8 +85,8 @@ class Sleeper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Times that its threads had gone to sleep (voluntary context switches)."""
     preemptions: int
     """Times that they were made to wait (involuntary ones)."""
-    waits: int | None
-    """Wake-ups that the daemon has counted: calls of its pumps. None: not counted."""
+    pumps: int | None
+    """That the daemon has begun. None: not counted."""
     seconds: float
     """Of processor time."""
 

@@ -202,7 +202,7 @@ def _fill_in_calls(wish: Wish, findings: Findings, results: Results) -> None:
         if not counts.daemons or results.figure(wish.wire, name, "syscalls"):
             continue
         calls = sum(it.calls or 0 for it in (*counts.there, *counts.back))
-        calls += sum(daemon.waits or 0 for daemon in counts.daemons)
+        calls += sum(daemon.pumps or 0 for daemon in counts.daemons)
         results.add(Place(wish.wire, name, "syscalls"), calls / counts.packets)
         results.note(
             "system calls per packet are those that the daemons count: on the TUN, on"

@@ -29,7 +29,7 @@ _THERE = (
     "packets a frame or message",
     "time",
 )
-_DAEMONS = ("", "wake-ups", "preemptions", "pumps called", "processor time")
+_DAEMONS = ("", "wake-ups", "preemptions", "pumps begun", "processor time")
 _BACK = ("crossing", "packets", "bytes copied", "calls", "packets a call")
 
 
@@ -52,7 +52,7 @@ def crossings(rung: Rung) -> Html:
                 f"host {sleeper.host}",
                 f"{sleeper.wake_ups:,}",
                 f"{sleeper.preemptions:,}",
-                GAP if sleeper.waits is None else f"{sleeper.waits:,}",
+                GAP if sleeper.pumps is None else f"{sleeper.pumps:,}",
                 number(sleeper.seconds, "s"),
             ]
             for sleeper in rung.counts.daemons

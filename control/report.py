@@ -172,7 +172,7 @@ def _counters(forwarder: Forwarder | None, direction: Direction) -> dict[str, An
         "messages": counters.messages,
         "message_bytes": counters.message_bytes,
         "wire_calls": counters.wire_calls,
-        "waits": counters.waits,
+        "pumps": counters.pumps,
         "stages": {stage.name.lower(): counters.stages[stage] for stage in Stage},
         "timed_packets": counters.timed_packets,
     }

@@ -99,7 +99,7 @@ class DirectionDocument(TypedDict):
     message_bytes: int
     """UDP payload."""
     wire_calls: int
-    waits: int
+    pumps: int
     """Wake-ups: how often there was something to read again."""
     stages: dict[str, int]
     """Nanoseconds in each, in the rounds that were timed (--time-stages)."""
@@ -308,7 +308,7 @@ def _direction(label: str, direction: DirectionDocument) -> Iterator[tuple[str, 
     yield label, f"{direction['packets']:,} packets, {direction['bytes']:,} bytes"
     if calls := direction["tun_calls"] + direction["wire_calls"]:
         moved = f"{direction['frames']:,} frames, {direction['messages']:,} messages"
-        yield "", f"{moved}, {calls:,} calls, {direction['waits']:,} wake-ups"
+        yield "", f"{moved}, {calls:,} calls, {direction['pumps']:,} pumps"
     answers, limited = direction["answers"], direction["answers_limited"]
     if answers or limited:
         yield "", f"ICMP errors: {answers:,} sent, {limited:,} kept back"

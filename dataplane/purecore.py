@@ -39,7 +39,7 @@ class Tally:
     def __init__(self) -> None:
         self.packets = self.bytes = self.answers = self.answers_limited = 0
         self.frames = self.frame_bytes = self.tun_calls = 0
-        self.messages = self.message_bytes = self.wire_calls = self.waits = 0
+        self.messages = self.message_bytes = self.wire_calls = self.pumps = 0
         self.drops = [0] * len(Drop)
 
     def forwarded(self, length: int) -> None:

@@ -107,7 +107,7 @@ class PurePath:
 
     def pump(self, direction: Direction, budget: int) -> int:
         self._patient[direction] = True
-        self._core.tallies[direction].waits += 1
+        self._core.tallies[direction].pumps += 1
         if direction is Direction.TX:
             return _repeat(self._move_tx, budget)
         # Each socket has the whole budget: so none can starve another.

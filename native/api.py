@@ -250,8 +250,8 @@ class Counters:
     """Of messages: UDP payload."""
     wire_calls: int = 0
     """System calls on the sockets, with those that moved nothing."""
-    waits: int = 0
-    """How often there was something to read again: wake-ups, by whichever driver."""
+    pumps: int = 0
+    """Begun: how often there was something to read again, whichever driver found it."""
     stages: tuple[int, ...] = (0,) * len(Stage)
     """Nanoseconds in the rounds that were timed, by Stage."""
     timed_packets: int = 0

@@ -45,7 +45,7 @@ class Direction:
     """Packets in one frame through the TUN: what its offloads bring."""
     call: float | None
     """Packets moved by one system call."""
-    wakeups_rate: float | None
+    pumps_rate: float | None
     drops_rate: float | None
     """Of all reasons, those of the kernel too."""
 
@@ -178,7 +178,7 @@ def _directions(
             burst=gain.mean(packets, (old["messages"], new["messages"])),
             frame=gain.mean(packets, (old["frames"], new["frames"])),
             call=gain.mean(packets, calls),
-            wakeups_rate=gain.rate(old["waits"], new["waits"]),
+            pumps_rate=gain.rate(old["pumps"], new["pumps"]),
             drops_rate=None if bits is None else sum(filter(None, lost)),
         )
 

@@ -199,7 +199,7 @@ def _store(status: StatusDocument) -> Iterator[Part]:
 # ---- traffic -------------------------------------------------------------------------
 
 _WIDTHS = (8, 10, 7, 7, 7, 10, 9)
-_HEADS = ("bit/s", "packets/s", "/burst", "/frame", "/call", "wakeups/s", "drops/s")
+_HEADS = ("bit/s", "packets/s", "/burst", "/frame", "/call", "pumps/s", "drops/s")
 
 
 def _directions(
@@ -230,7 +230,7 @@ def _numbers(direction: Direction, colour: str) -> Iterator[Part]:
         (mean(direction.burst), ""),
         (mean(direction.frame), ""),
         (mean(direction.call), ""),
-        (si(direction.wakeups_rate), ""),
+        (si(direction.pumps_rate), ""),
         (si(dropping), WARN if dropping else DIM),
     )
     for (text, style), width in zip(cells, _WIDTHS, strict=True):

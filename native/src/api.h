@@ -138,7 +138,7 @@ struct fp_counters {
      * one message. */
     uint64_t frames, frame_bytes, tun_calls; /* bytes with the virtio headers */
     uint64_t messages, message_bytes, wire_calls; /* bytes of UDP payload */
-    uint64_t waits; /* how often there was something to read again: pumps begun */
+    uint64_t pumps; /* begun: how often there was something to read again */
     /* In the rounds that were timed, each a batch: nanoseconds of each stage; how many
      * packets were forwarded; how many rounds. */
     uint64_t stages[FP_STAGES], timed_packets, timed_rounds;

@@ -170,7 +170,7 @@ void fp_read_counters(struct fp *fp, enum fp_direction direction,
     result->messages = value_of(&counters->messages);
     result->message_bytes = value_of(&counters->message_bytes);
     result->wire_calls = value_of(&counters->wire_calls);
-    result->waits = value_of(&counters->waits);
+    result->pumps = value_of(&counters->pumps);
     for (int i = 0; i < FP_STAGES; i++)
         result->stages[i] = value_of(&counters->stages[i]);
     result->timed_packets = value_of(&counters->timed_packets);

@@ -286,7 +286,7 @@ uint32_t routes_number(const struct routes *routes, const struct fp_peer *peer);
 struct counters {
     _Atomic uint64_t packets, bytes, answers, answers_limited, drops[FP_DROPS];
     _Atomic uint64_t frames, frame_bytes, tun_calls;
-    _Atomic uint64_t messages, message_bytes, wire_calls, waits;
+    _Atomic uint64_t messages, message_bytes, wire_calls, pumps;
     _Atomic uint64_t stages[FP_STAGES], timed_packets, timed_rounds;
 };
 

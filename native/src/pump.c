@@ -104,7 +104,7 @@ static int pump_rx(struct fp *fp, uint32_t budget)
 
 int fp_pump(struct fp *fp, enum fp_direction direction, uint32_t budget)
 {
-    count(&fp->pumps[direction].counters.waits, 1);
+    count(&fp->pumps[direction].counters.pumps, 1);
     return direction == FP_TX ? pump_tx(fp, budget) : pump_rx(fp, budget);
 }
 

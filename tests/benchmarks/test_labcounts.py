@@ -18,7 +18,7 @@ STAGES = ("read", "lookup", "split", "send", "receive", "check", "merge", "write
 def counters(**given: Any) -> dict[str, Any]:
     """Of one direction, as in a daemon's status."""
     names = ["packets", "bytes", "frames", "frame_bytes", "tun_calls", "messages"]
-    names += ["message_bytes", "wire_calls", "waits", "timed_packets"]
+    names += ["message_bytes", "wire_calls", "pumps", "timed_packets"]
     zeros: dict[str, Any] = dict.fromkeys(names, 0)
     return zeros | {"drops": {"short": 0}, "stages": dict.fromkeys(STAGES, 0)} | given
 
@@ -43,7 +43,7 @@ def looks() -> tuple[Look, Look]:
         2: host(counters(), counters(wire_calls=9)),
     }
     tx = {"frames": 107, "frame_bytes": 142_620, "tun_calls": 150, "messages": 50}
-    there = counters(packets=1005, **tx, message_bytes=147_200, wire_calls=25, waits=40)
+    there = counters(packets=1005, **tx, message_bytes=147_200, wire_calls=25, pumps=40)
     acks = counters(
         packets=100,
         frames=100,
@@ -52,7 +52,7 @@ def looks() -> tuple[Look, Look]:
         messages=80,
         message_bytes=5_200,
         wire_calls=90,
-        waits=60,
+        pumps=60,
     )
     arrived = counters(
         packets=1000,
@@ -62,7 +62,7 @@ def looks() -> tuple[Look, Look]:
         messages=50,
         message_bytes=147_200,
         wire_calls=39,
-        waits=30,
+        pumps=30,
     )
     after = {
         1: host(there, acks, wake_ups=13, seconds=1.5, tun_bytes=148_900),
@@ -102,8 +102,8 @@ def test_acknowledgements_go_the_other_way(looks: tuple[Look, Look]) -> None:
 def test_who_slept(looks: tuple[Look, Look]) -> None:
     found = labcounts.counts(BY_RUNG["tun"], MTU, *looks, PAYLOAD, 1.0)
     assert found.daemons == (
-        Sleeper(1, wake_ups=10, preemptions=0, waits=100, seconds=0.5),
-        Sleeper(2, wake_ups=0, preemptions=4, waits=90, seconds=0.0),
+        Sleeper(1, wake_ups=10, preemptions=0, pumps=100, seconds=0.5),
+        Sleeper(2, wake_ups=0, preemptions=4, pumps=90, seconds=0.0),
     )
 
 
@@ -135,7 +135,7 @@ def test_beside_the_kernel(looks: tuple[Look, Look]) -> None:
     assert {what: (c.counted, c.traced) for what, c in found.items()} == {
         "calls on the TUN": (150 + 100 + 100 + 91, 441),
         "calls on the socket": (25 + 90 + 90 + 30, 235),
-        "pumps called on wake-ups": (190, 190),
+        "pumps begun": (190, 190),
         "copies out of the kernel": (100 + 80 + 100 + 50, 330),
         "bytes over the TUN": (142_620 + 2 * 6_200 + 142_000, 148_900),
         "bytes over the socket": (2 * 147_200 + 2 * 5_200, 152_401),

@@ -177,7 +177,7 @@ def test_icmp_errors_are_told_when_there_are_any() -> None:
 
 
 def test_what_went_over_the_border_is_told_when_anything_did() -> None:
-    """Frames, messages, the calls for both, and wake-ups."""
+    """Frames, messages, the calls for both, and pumps."""
     document = changed(
         counters__rx__frames=1200,
         counters__rx__tun_calls=1300,
@@ -185,10 +185,10 @@ def test_what_went_over_the_border_is_told_when_anything_did() -> None:
         counters__rx__wire_calls=50,
         counters__rx__waits=7,
     )
-    line = "         1,200 frames, 40 messages, 1,350 calls, 7 wake-ups"
+    line = "         1,200 frames, 40 messages, 1,350 calls, 7 pumps"
     shown = render(document).splitlines()
     assert shown[shown.index(line) - 1].startswith("rx ")
-    assert "wake-ups" not in render(DOCUMENT)
+    assert "pumps" not in render(DOCUMENT)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def crossings(counters: Counters) -> tuple[int, ...]:
         counters.messages,
         counters.message_bytes,
         counters.wire_calls,
-        counters.waits,
+        counters.pumps,
     )
 
 
@@ -205,7 +205,7 @@ async def check_tx(forwarder: Forwarder) -> None:
     assert (tx.frames, tx.frame_bytes) == (1, WHOLE)
     assert tx.tun_calls == 2, "one that found nothing"
     assert (tx.messages, tx.message_bytes, tx.wire_calls) == (1, INNER, 1)
-    assert tx.waits == 1
+    assert tx.pumps == 1
 
 
 async def check_rx(
@@ -218,4 +218,4 @@ async def check_rx(
     assert (rx.packets, rx.bytes) == (SEGMENTS, INNER)
     assert (rx.messages, rx.message_bytes, rx.wire_calls) == (1, INNER, 1)
     assert (rx.frames, rx.frame_bytes, rx.tun_calls) == (1, WHOLE, 1)
-    assert rx.waits == 1
+    assert rx.pumps == 1

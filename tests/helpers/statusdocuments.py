@@ -21,7 +21,7 @@ def direction(packets: int, burst: int = 40, **drops: int) -> dict[str, Any]:
         "messages": packets // burst,
         "message_bytes": packets * 1400,
         "wire_calls": packets // 60,
-        "waits": packets // 600,
+        "pumps": packets // 600,
         "stages": {},
         "timed_packets": 0,
     }

@@ -72,7 +72,7 @@ def received_by(it: Lab, number: int) -> tuple[int, int]:
 def crossed(it: Lab, number: int, direction: str) -> int:
     """Bytes through the sockets: of udp, those of the packets."""
     counters = it.status(number)["counters"][direction]
-    assert all(counters[way] for way in ("frames", "tun_calls", "wire_calls", "waits"))
+    assert all(counters[way] for way in ("frames", "tun_calls", "wire_calls", "pumps"))
     assert counters["frame_bytes"] > 5_000_000
     bytes_moved: int = counters["message_bytes"]
     return bytes_moved

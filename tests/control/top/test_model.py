@@ -54,7 +54,7 @@ def test_the_first_document_has_totals_and_no_rates() -> None:
     shown = view(None, parsed(100.0, peer(1, 5, 6), tx=5, rx=6))
     for one in shown.directions:
         assert one.packets > 0
-        assert {one.bits_rate, one.packets_rate, one.wakeups_rate} == {None}
+        assert {one.bits_rate, one.packets_rate, one.pumps_rate} == {None}
         assert {one.burst, one.frame, one.call, one.drops_rate} == {None}
     (row,) = shown.peers
     assert {row.tx_bits, row.tx_packets, row.rx_bits, row.rx_packets} == {None}
@@ -70,12 +70,12 @@ def test_means_are_of_the_time_between_and_not_of_all_time() -> None:
         "frames": 20,
         "tun_calls": 3,
         "wire_calls": 5,
-        "waits": 2,
+        "pumps": 2,
     }.items():
         counters[name] += gained
     tx, rx = view(status.parse(before), status.parse(now)).directions
-    assert (tx.burst, tx.frame, tx.call, tx.wakeups_rate) == (40.0, 32.0, 80.0, 2.0)
-    assert (rx.burst, rx.frame, rx.call, rx.wakeups_rate) == (None, None, None, 0.0)
+    assert (tx.burst, tx.frame, tx.call, tx.pumps_rate) == (40.0, 32.0, 80.0, 2.0)
+    assert (rx.burst, rx.frame, rx.call, rx.pumps_rate) == (None, None, None, 0.0)
 
 
 def test_another_daemon_is_not_compared() -> None:
@@ -185,7 +185,7 @@ _COUNTS = (
     "messages",
     "message_bytes",
     "wire_calls",
-    "waits",
+    "pumps",
 )
 counts = st.integers(0, 2**64 - 1)
 directions = st.builds(

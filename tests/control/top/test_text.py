@@ -105,7 +105,7 @@ def test_a_busy_node_at_80_by_24() -> None:
     assert lines_of(view) == [
         " node    192.0.2.1 by eth0, udp port 8285, flannel0, MTU 1472",
         " lease   10.5.1.0/24, 23 h 59 min left   store etcd, connected, revision 4210",
-        "            bit/s packets/s /burst /frame  /call wakeups/s  drops/s",
+        "            bit/s packets/s /burst /frame  /call   pumps/s  drops/s",
         " tx        11.2 G    1.00 M   40.0   30.0   20.0    1.67 k        0"
         "  ▄▄▄▄▄▄▄▄▄▄",
         " rx        22.4 G    2.00 M   25.0   30.0   20.0    3.33 k        0"
