@@ -183,7 +183,7 @@ def test_what_went_over_the_border_is_told_when_anything_did() -> None:
         counters__rx__tun_calls=1300,
         counters__rx__messages=40,
         counters__rx__wire_calls=50,
-        counters__rx__waits=7,
+        counters__rx__pumps=7,
     )
     line = "         1,200 frames, 40 messages, 1,350 calls, 7 pumps"
     shown = render(document).splitlines()
