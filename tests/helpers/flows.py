@@ -57,8 +57,17 @@ def open_flows(
             far.connect(near.getsockname())
             for sock in (near, far):
                 sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 20)
+            _introduce(near, far)
             flows += [Flow(near, far), Flow(far, near)]
     return flows
+
+
+def _introduce(near: socket.socket, far: socket.socket) -> None:
+    """A packet that waited for a neighbour's address may be overtaken, in the kernel, by
+    the next: so all neighbours are known before the order is looked at."""
+    for sender, receiver in (near, far), (far, near):
+        sender.send(b"hello")
+        assert receiver.recv(64) == b"hello"
 
 
 def exchange(flows: list[Flow], each: int) -> None:
