@@ -63,8 +63,8 @@ def open_flows(
 
 
 def _introduce(near: socket.socket, far: socket.socket) -> None:
-    """A packet that waited for a neighbour's address may be overtaken, in the kernel, by
-    the next: so all neighbours are known before the order is looked at."""
+    """A packet that waited for a neighbour's address may be overtaken by the next, in
+    the kernel: so all neighbours are known before the order is looked at."""
     for sender, receiver in (near, far), (far, near):
         sender.send(b"hello")
         assert receiver.recv(64) == b"hello"
