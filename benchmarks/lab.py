@@ -25,9 +25,10 @@ from flannelette.benchmarks.labrungs import BY_RUNG
 from flannelette.benchmarks.netns import tool
 from flannelette.benchmarks.rig import Wire
 from flannelette.benchmarks.screen import Screen
-from flannelette.control import extras, goflags
+from flannelette.control import goflags
 from flannelette.control.errors import ConfigError, ControlError
 from flannelette.control.goflags import Flag
+from flannelette.control.observe import extras
 
 
 @dataclass(frozen=True, slots=True)

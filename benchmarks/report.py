@@ -19,7 +19,7 @@ from flannelette.benchmarks import (
 from flannelette.benchmarks.labdocument import Document
 from flannelette.benchmarks.reporthtml import Html, data, join, tag
 from flannelette.benchmarks.reportjourney import picture, processor_time
-from flannelette.control.extras import need
+from flannelette.control.observe.extras import need
 
 _PAGE = Path(__file__).with_name("page")
 

@@ -21,15 +21,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
-from flannelette.control import (
-    backends,
-    interface,
-    mac,
-    operator,
-    report,
-    subnetfile,
-    watching,
-)
+from flannelette.control import interface, mac, operator, report, subnetfile
+from flannelette.control.backends import choice
+from flannelette.control.backends.vxlan import VxlanBackend
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
 from flannelette.control.errors import (
@@ -41,11 +35,11 @@ from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
+from flannelette.control.observe import watching
 from flannelette.control.plan import Plan
-from flannelette.control.ruleskeeper import open_rules
+from flannelette.control.rules.keeper import open_rules
 from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
-from flannelette.control.vxlanbackend import VxlanBackend
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)
@@ -134,7 +128,7 @@ class Agent:
                 operator.serve(config.operator_socket, commands, streams)
             )
             network = await self._network_config(store)
-            backend = backends.from_config(network)
+            backend = choice.from_config(network)
             if backend.dual_underlay:
                 external = await self._choose_interface(netlink, dual=True)
             plan = self._plan = Plan(external, network, backend)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from flannelette.control.backend import Routes, Subnet
+from flannelette.control.backends.backend import Routes, Subnet
 from flannelette.control.lease import Lease
 from flannelette.dataplane.forwarder import Forwarder, Route
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from flannelette.control.backends.hostgw import HostGwBackend
+from flannelette.control.backends.vxlan import VxlanBackend
 from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config
-from flannelette.control.hostgwbackend import HostGwBackend
 from flannelette.control.kernelcarrier import HostGwCarrier, VxlanCarrier
 from flannelette.control.plan import Plan
 from flannelette.control.usercarrier import open_user_carrier
-from flannelette.control.vxlanbackend import VxlanBackend
 from flannelette.tun.link import Netlink
 
 

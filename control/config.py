@@ -78,7 +78,7 @@ class Config:
     time_stages: int
     """The native path times its stages in one round of so many; 0: never."""
     ip_masq: bool
-    """Masquerade what leaves the overlay (rules.py)."""
+    """Masquerade what leaves the overlay (rules/desired.py)."""
     ip_masq_fully_random_disable: bool
     """Without ports drawn at random."""
     iptables_forward_rules: bool | None

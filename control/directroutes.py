@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from flannelette.control.backend import Subnet
+from flannelette.control.backends.backend import Subnet
 from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink

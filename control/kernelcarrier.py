@@ -18,11 +18,11 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import ClassVar
 
 from flannelette.control import mac
-from flannelette.control.backend import Routes, Subnet
+from flannelette.control.backends.backend import Routes, Subnet
+from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.directroutes import DirectRoutes
 from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
-from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
 from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink
 from flannelette.tun.vxlan import VxlanPeer, VxlanState

@@ -171,13 +171,13 @@ def _doctor(argv: Sequence[str]) -> int:
 
 
 def _trace(argv: Sequence[str]) -> int:
-    from flannelette.control import trace
+    from flannelette.control.observe import trace
 
     return trace.main(argv)
 
 
 def _capture(argv: Sequence[str]) -> int:
-    from flannelette.control import capture
+    from flannelette.control.observe import capture
 
     return capture.main(argv)
 
@@ -221,9 +221,9 @@ def _net_config(argv: Sequence[str]) -> int:
 
 def _check_net_config(text: bytes) -> None:
     """Raises NetworkConfigError, also for what no node of ours would take."""
-    from flannelette.control import backends
+    from flannelette.control.backends import choice
 
-    backends.from_config(NetworkConfig.parse(text))
+    choice.from_config(NetworkConfig.parse(text))
 
 
 async def _read_net_config(path: Path) -> bytes:
@@ -247,9 +247,9 @@ async def _write_net_config(path: Path, text: bytes) -> None:
 
 
 def _cleanup(argv: Sequence[str]) -> int:
-    from flannelette.control import rulescleanup
+    from flannelette.control.rules import cleanup
 
-    return rulescleanup.main(argv)
+    return cleanup.main(argv)
 
 
 def _benchmark(name: str, argv: list[str]) -> int:

@@ -12,7 +12,7 @@ from flannelette.control.errors import one_line
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Snapshot
 from flannelette.control.plan import Plan
-from flannelette.control.ruleskeeper import RulesKeeper
+from flannelette.control.rules.keeper import RulesKeeper
 from flannelette.control.store import Store
 from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
 

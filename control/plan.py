@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flannelette.control.backend import Backend
+from flannelette.control.backends.backend import Backend
 from flannelette.control.errors import HostError
 from flannelette.control.interface import External
 from flannelette.control.netconfig import NetworkConfig

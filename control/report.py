@@ -8,12 +8,12 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from flannelette.control import mac
+from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config, version
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.store import Store
-from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
 from flannelette.dataplane.forwarder import (
     NO_COUNTERS,
     NO_OFFLOAD,

@@ -22,8 +22,8 @@ def open_store(config: Config) -> Store:
 
             return StaticStore(path)
         case _:
-            from flannelette.control.etcd import EtcdStore
-            from flannelette.control.etcdchannel import EtcdSettings
+            from flannelette.control.etcd.channel import EtcdSettings
+            from flannelette.control.etcd.store import EtcdStore
 
             return EtcdStore(
                 EtcdSettings(

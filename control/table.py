@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flannelette.control.backend import Backend, Routes, Subnet
+from flannelette.control.backends.backend import Backend, Routes, Subnet
 from flannelette.control.lease import (
     Added,
     Event,

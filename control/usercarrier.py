@@ -10,13 +10,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
-from flannelette.control.backend import Routes, Subnet
+from flannelette.control.backends.backend import Routes, Subnet
+from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.config import Config
 from flannelette.control.directroutes import DirectRoutes
 from flannelette.control.errors import one_line
 from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
-from flannelette.control.vxlanbackend import VxlanBackend, vtep_mac
 from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route, Vxlan
 from flannelette.dataplane.underlay import FLOWS, Underlay, open_underlay
 from flannelette.tun.device import TunDevice

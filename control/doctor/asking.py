@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from flannelette.control.backend import Subnet
+from flannelette.control.backends.backend import Subnet
 from flannelette.control.doctor.facts import Facts, Peer, PeerFacts
 from flannelette.control.errors import one_line
 from flannelette.dataplane.asking import (

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from flannelette.control.backend import Backend, Subnet
+from flannelette.control.backends.backend import Backend, Subnet
 from flannelette.control.config import Config
 from flannelette.control.doctor.firewall import Chains
 from flannelette.control.interface import External

@@ -9,8 +9,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 
-from flannelette.control import backends, interface, rulestool
-from flannelette.control.backend import Backend, Routes, Subnet
+from flannelette.control import interface
+from flannelette.control.backends import choice
+from flannelette.control.backends.backend import Backend, Routes, Subnet
 from flannelette.control.config import Config
 from flannelette.control.doctor import iptables, nft
 from flannelette.control.doctor.asking import ask_peers
@@ -29,6 +30,7 @@ from flannelette.control.flagvalues import Local
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease, Snapshot
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.rules import tool
 from flannelette.control.status import StatusDocument
 from flannelette.control.store import Store
 from flannelette.control.stores import open_store
@@ -102,7 +104,7 @@ def _with_backend(facts: Facts) -> Facts:
     if facts.store.network is None:
         return facts
     try:
-        return replace(facts, backend=backends.from_config(facts.store.network))
+        return replace(facts, backend=choice.from_config(facts.store.network))
     except NetworkConfigError as error:
         store = replace(facts.store, network_error=one_line(error))
         return replace(facts, store=store)
@@ -178,13 +180,13 @@ async def _with_chains(facts: Facts) -> Facts:
     chains: list[Chain] = []
     unchecked = list(facts.unchecked)
     for (name, *arguments), read in _FIREWALLS:
-        program = rulestool.find(name)
+        program = tool.find(name)
         if program is None:
             if name == "nft":
                 unchecked.append("firewall rules: there is no program nft")
             continue
         try:
-            chains += read(await rulestool.run([program, *arguments]))
+            chains += read(await tool.run([program, *arguments]))
         except (HostError, OSError, ValueError) as error:
             unchecked.append(f"firewall rules of {name}: {one_line(error)}")
     return replace(facts, chains=by_name(chains), unchecked=unchecked)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flannelette.control.backend import Subnet
+from flannelette.control.backends.backend import Subnet
 from flannelette.control.doctor.facts import (
     Cure,
     Facts,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
-from flannelette.control.backend import Subnet
+from flannelette.control.backends.backend import Subnet
 from flannelette.control.doctor import cures
 from flannelette.control.doctor.facts import Cure, Facts, Finding, Findings
 from flannelette.control.doctor.firewall import Block, Packet, blocked

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError
-from flannelette.control.extras import need
+from flannelette.control.observe.extras import need
 
 _EPILOG = (
     "bit/s and bytes are of IP packets, without outer headers. /burst: packets in one "

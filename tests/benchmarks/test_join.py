@@ -11,7 +11,8 @@ import pytest
 
 from flannelette.benchmarks import join
 from flannelette.benchmarks.netns import RigError
-from flannelette.control import backends, vxlanbackend
+from flannelette.control.backends import choice
+from flannelette.control.backends.vxlan import vtep_mac
 from flannelette.control.lease import Snapshot
 from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
@@ -39,7 +40,7 @@ async def test_the_store_is_as_nodes_of_that_backend_would_leave_it(
     leases = {lease.subnet: lease for lease in snapshot.leases}
     assert len(leases) == 1000
     assert skipped == 0
-    spoken = backends.from_config(config)
+    spoken = choice.from_config(config)
     assert (spoken.type, spoken.port) == (backend, join.PORTS[backend])
     assert len({peer.public for peer in peers} & set(join.PUBLIC)) == 1000
     assert len({peer.mac for peer in peers}) == 1000
@@ -54,7 +55,7 @@ async def test_the_store_is_as_nodes_of_that_backend_would_leave_it(
         assert route.peer == peer.public
         assert route.mac == (peer.mac if backend == "vxlan" else 0)
     if backend == "vxlan":
-        macs = {vxlanbackend.vtep_mac(it.attrs.backend_data) for it in leases.values()}
+        macs = {vtep_mac(it.attrs.backend_data) for it in leases.values()}
         assert macs == {peer.mac for peer in peers}
 
 

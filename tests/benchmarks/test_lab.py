@@ -14,8 +14,8 @@ from flannelette.benchmarks import lab, labdocument
 from flannelette.benchmarks.labdocument import Document
 from flannelette.benchmarks.labplan import FULL, QUICK
 from flannelette.benchmarks.labrungs import BY_RUNG
-from flannelette.control import extras
 from flannelette.control.errors import HostError
+from flannelette.control.observe import extras
 from tests.helpers import labsample
 from tests.helpers.ns import as_nobody, needs_namespaces, until
 from tests.helpers.running import Start, starter

@@ -14,6 +14,7 @@ from typing import cast
 import pytest
 
 from flannelette.control import keeper as module
+from flannelette.control.backends.udp import UdpBackend
 from flannelette.control.carrier import Carrier
 from flannelette.control.errors import LeaseLost, StoreError, StoreUnavailable
 from flannelette.control.interface import External
@@ -23,7 +24,6 @@ from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
-from flannelette.control.udpbackend import UdpBackend
 
 CONFIG = NetworkConfig.parse('{"Network": "10.5.0.0/16"}')
 US, THEM = LeaseAttrs(IPv4Address("192.0.2.1")), LeaseAttrs(IPv4Address("192.0.2.2"))

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from flannelette.control import backends, directroutes
+from flannelette.control import directroutes
+from flannelette.control.backends import choice
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import parse
 from flannelette.control.interface import External
@@ -96,7 +97,7 @@ def make(
         f'"Backend": {{"Type": "{kind}"{members}}}}}'
     )
     external = External("eth0", index, 1500, ME, ME, ME6, ME6)
-    plan = Plan(external, network, backends.from_config(network))
+    plan = Plan(external, network, choice.from_config(network))
     carrier = open_carrier(parse([], {}), plan, cast(Netlink, kernel))
     assert isinstance(carrier, KernelCarrier)
     return carrier, plan

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from flannelette.control import backends
+from flannelette.control.backends import choice
 from flannelette.control.errors import HostError
 from flannelette.control.interface import External
 from flannelette.control.netconfig import NetworkConfig
@@ -23,7 +23,7 @@ def plan(mtu: int, backend: str = "udp", dual: bool = False, nat: bool = False) 
     own, six = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
     public = IPv4Address("198.51.100.1") if nat else own
     external = External("eth0", 2, mtu, own, public, six, six)
-    return Plan(external, network, backends.from_config(network))
+    return Plan(external, network, choice.from_config(network))
 
 
 def test_an_interface_too_small_is_refused() -> None:

@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hypothesis import given, strategies as st
 
-from flannelette.control import backends
-from flannelette.control.backend import Routes
+from flannelette.control.backends import choice
+from flannelette.control.backends.backend import Routes
 from flannelette.control.lease import (
     Added,
     Event,
@@ -44,7 +44,7 @@ OURS = "our own public IP"
 
 
 def make_table() -> LeaseTable:
-    return LeaseTable(lease(OWN, US), NETWORK, backends.from_config(NETWORK))
+    return LeaseTable(lease(OWN, US), NETWORK, choice.from_config(NETWORK))
 
 
 def to(subnet: IPv4Network, last: int) -> SetRoute:
@@ -185,7 +185,7 @@ def vtep(last: int, mac: int | None = None, six: int | None = None) -> LeaseAttr
 
 
 def dual_table() -> LeaseTable:
-    return LeaseTable(Lease(OWN, vtep(9), OWN6), DUAL, backends.from_config(DUAL))
+    return LeaseTable(Lease(OWN, vtep(9), OWN6), DUAL, choice.from_config(DUAL))
 
 
 def v4(subnet: IPv4Network, last: int) -> SetRoute:
@@ -302,7 +302,7 @@ events: st.SearchStrategy[Event] = st.one_of(
 
 def claims(model: dict[Subnets, LeaseAttrs], own: Lease) -> tuple[Routes, set[Subnets]]:
     """The routes that these leases mean, said simply, and those that mean none."""
-    network, backend = DUAL, backends.from_config(DUAL)
+    network, backend = DUAL, choice.from_config(DUAL)
     routes: Routes = {}
     ignored = set()
     usable = []

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from flannelette.control import node as module
+from flannelette.control.backends.udp import UdpBackend
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Lease, LeaseAttrs
@@ -17,7 +18,6 @@ from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.store import Store
-from flannelette.control.udpbackend import UdpBackend
 from flannelette.control.usercarrier import UserCarrier
 from flannelette.dataplane.forwarder import Forwarder
 from flannelette.tun.device import TunDevice

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flannelette.control import cni
+from flannelette.control.cni import command as plugin
 
 SUBNETS = {
     "IPv4": "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.17.1/24\n",
@@ -98,7 +98,7 @@ class Host:
     ) -> Answer:
         text = config if isinstance(config, bytes) else json.dumps(config).encode()
         environ = self.environ(command, **variables)
-        return Answer(*cni.answer(environ, lambda: text))
+        return Answer(*plugin.answer(environ, lambda: text))
 
     def saved(self) -> list[str]:
         return (

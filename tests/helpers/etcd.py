@@ -27,10 +27,10 @@ import grpc.aio
 import pytest
 import trustme
 
-from flannelette.control import etcdservers
 from flannelette.control.errors import StoreError
-from flannelette.control.etcd import EtcdStore
-from flannelette.control.etcdsettings import EtcdSettings
+from flannelette.control.etcd import servers
+from flannelette.control.etcd.settings import EtcdSettings
+from flannelette.control.etcd.store import EtcdStore
 from tests.helpers.etcdclient import Client
 from tests.helpers.storerig import DEADLINE, eventually
 
@@ -228,7 +228,7 @@ async def opened(settings: EtcdSettings) -> AsyncIterator[EtcdStore]:
 async def refusal(settings: EtcdSettings) -> str:
     """Why a store with these settings cannot read the configuration."""
     # It is known at once, and tried again until the budget is used up.
-    quick = patch.object(etcdservers, "BUDGET", 1.5)
+    quick = patch.object(servers, "BUDGET", 1.5)
     with quick, pytest.raises(StoreError) as caught:
         async with opened(settings) as store:
             await store.network_config()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import count
 
-from flannelette.control.etcd import EtcdStore
+from flannelette.control.etcd.store import EtcdStore
 from tests.helpers.etcd import Etcd
 from tests.helpers.etcdclient import Client
 from tests.helpers.etcdproxy import EtcdProxy

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 from aetcd import rpc
 
-from flannelette.control.etcdsettings import EtcdSettings
+from flannelette.control.etcd.settings import EtcdSettings
 from tests.helpers.etcd import Etcd
 
 Hook = Callable[[str], Awaitable[None]]

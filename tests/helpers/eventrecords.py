@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
-from flannelette.control.events import Event
+from flannelette.control.observe.events import Event
 from flannelette.dataplane.forwarder import Direction, Drop, EventKind
 
 PEER = ip_address("192.0.2.2")

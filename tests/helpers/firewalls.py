@@ -15,8 +15,8 @@ import pytest
 from flannelette.benchmarks.netns import tool
 from flannelette.control.lease import Subnets
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.rules import Wanted
-from flannelette.control.ruleskeeper import RulesKeeper
+from flannelette.control.rules.desired import Wanted
+from flannelette.control.rules.keeper import RulesKeeper
 
 PROGRAMS = ("nft", "iptables-nft", "iptables-legacy")
 VARIANTS = ("nft", "legacy")

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from flannelette.control import operator, watching
-from flannelette.control.events import Event
-from flannelette.control.watching import Ring
-from flannelette.control.watchprotocol import Own
+from flannelette.control import operator
+from flannelette.control.observe import watching
+from flannelette.control.observe.events import Event
+from flannelette.control.observe.protocol import Own
+from flannelette.control.observe.watching import Ring
 from flannelette.dataplane.forwarder import Told, Watch
 from tests.helpers.eventrecords import encode
 

@@ -49,7 +49,7 @@ class Node:
         usual = {"CNI_NETNS": netns, "CNI_PATH": str(CNI_PATH)}
         with inside(HOST):
             process = subprocess.Popen(
-                [sys.executable, "-m", "flannelette.control.cni"],
+                [sys.executable, "-m", "flannelette.control.cni.command"],
                 env=self._host.environ(command, **{**usual, **variables}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import pytest
 
 from flannelette.benchmarks.cluster import FLANNELETTE
 from flannelette.control.errors import HostError
-from flannelette.control.observer import observe
+from flannelette.control.observe.observer import observe
 from flannelette.dataplane.forwarder import EventKind, Watch
 from tests.helpers.datagrams import UDP_SEGMENT
 from tests.helpers.lab import Lab, lab

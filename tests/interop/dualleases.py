@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from flannelette.control import subnetfile
-from flannelette.control.etcd import EtcdStore
+from flannelette.control.etcd.store import EtcdStore
 from flannelette.control.lease import Lease, LeaseAttrs, Removed, Snapshot
 from flannelette.control.netconfig import NetworkConfig
 from tests.helpers.etcd import Etcd, running_etcd

@@ -1,0 +1,1 @@
+"""Flannel's backends: what each makes of a network configuration and of leases."""

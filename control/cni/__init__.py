@@ -1,0 +1,1 @@
+"""The CNI plugin, a program of its own: `flannelette-cni`."""

@@ -1,0 +1,1 @@
+"""The store in etcd, as flannel keeps it."""

@@ -1,0 +1,297 @@
+"""The etcd servers: connections, fail-over, deadlines, login, and errors in words.
+
+Each endpoint has one connection. A call goes to the current server; when that one does
+not answer within its share of the budget, the next one becomes current. Calls that may
+be repeated are then tried again. A call that may not (a transaction) is tried once: it
+may have been applied although its answer was lost.
+
+Together with channel.py this is all that sees gRPC objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+# gRPC's C core else writes a line to stderr for each failed handshake, for ever.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+import grpc.aio
+from aetcd import rpc
+
+from flannelette.control.errors import StoreError, StoreUnavailable
+from flannelette.control.etcd.settings import EtcdSettings, read_tls
+
+BUDGET = 3.0
+"""Seconds within which a call is answered or fails."""
+PER_TRY = BUDGET / 3
+"""Seconds for one server, so that one which died silently leaves time for the next."""
+PAUSE = 0.1
+"""Seconds between two tries on a server that refuses outright."""
+CLOSE = 3.0
+"""Seconds for close()."""
+
+OPTIONS: list[tuple[str, int]] = [
+    # A frozen server is noticed after 6 s and 3 s. Etcd takes pings more frequent than
+    # 5 s for an attack; keepalive_timeout_ms has no effect without the other two.
+    ("grpc.keepalive_time_ms", 6000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Else a new channel inherits the back-off of an old one to the same server.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # In truth the limit for one attempt: a frozen server still accepts connections.
+    ("grpc.min_reconnect_backoff_ms", 3000),
+    # etcd's own client heeds no http_proxy either.
+    ("grpc.enable_http_proxy", 0),
+    # The leases of 60 000 nodes are 10 MB; gRPC's own limit is 4.
+    ("grpc.max_receive_message_length", 64 << 20),
+]
+
+_REFUSALS = {
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+_STALE_TOKEN = ("invalid auth token", "user name is empty", "auth store is old")
+_TLS_ALERT = "TSI_DATA_CORRUPTED"
+_LATE = "no answer in time"
+_AUTH_IS_OFF = "authentication is not enabled"
+
+
+class Server:
+    """One endpoint, its connection, and aetcd's stubs on it."""
+
+    def __init__(
+        self, address: str, credentials: grpc.ChannelCredentials | None
+    ) -> None:
+        self.address = address
+        target = f"dns:///{address}"  # else a host named unix or dns is a scheme
+        if credentials is None:
+            self.channel = grpc.aio.insecure_channel(target, OPTIONS)
+        else:
+            self.channel = grpc.aio.secure_channel(target, credentials, OPTIONS)
+        self.kv: Any = rpc.KVStub(self.channel)
+        self.lease: Any = rpc.LeaseStub(self.channel)
+        self.auth: Any = rpc.AuthStub(self.channel)
+        self.watch: Any = rpc.WatchStub(self.channel)
+
+
+Method = Callable[[Server], Any]
+"""Picks a method of a stub."""
+
+
+class Servers:
+    """All endpoints of one etcd.
+
+    Every call raises StoreUnavailable when no server answers within BUDGET seconds,
+    and StoreError when etcd refuses (wrong password, no permission)."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        """Raises ConfigError for certificates that cannot be used."""
+        tls = read_tls(settings)
+        self._credentials = None
+        if tls is not None:
+            self._credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+        self._settings = settings
+        self._addresses = settings.addresses
+        self._current = 0
+        # grpc.aio binds a channel to the running loop, so none before the first call.
+        self._servers: dict[str, Server] = {}
+        # None: to be fetched; empty: etcd wants none.
+        self._token: str | None = None if settings.username else ""
+        self._login = asyncio.Lock()
+        self._waits: set[asyncio.Timeout] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.closed = asyncio.Event()
+        self.answered = False
+        """Whether the last call was answered."""
+        self.error: str | None = None
+        """Why not, in one line."""
+
+    async def call(self, method: Method, request: Any, again: bool = True) -> Any:
+        """The answer; with `again`, tried until the budget is used up."""
+        failures: dict[str, str] = {}
+        try:
+            async with self.wait(BUDGET):
+                while True:
+                    server = self._server()
+                    try:
+                        answer = await self._try(server, method, request)
+                        break
+                    except StoreUnavailable as error:
+                        if not again:
+                            raise
+                        if server.address in failures:
+                            await asyncio.sleep(PAUSE)
+                        failures[server.address] = str(error)
+        except TimeoutError:
+            reasons = "; ".join(failures.values())
+            self.answered, self.error = False, reasons or "etcd does not answer"
+            raise StoreUnavailable(self.error) from None
+        except StoreError as error:
+            self.answered, self.error = False, str(error)
+            raise
+        self.answered, self.error = True, None
+        return answer
+
+    @asynccontextmanager
+    async def stream(self, method: Method) -> AsyncIterator[Any]:
+        """A stream to the current server, cancelled at the end; await within wait().
+
+        `hasleader`: a server cut off from the others ends it, instead of keeping
+        quiet."""
+        server = self._server()
+        with self._in_words(server):
+            async with self.wait(PER_TRY):
+                token = await self._logged_in(server)
+            metadata = (("hasleader", "true"), *_metadata(token))
+            call = method(server)(metadata=metadata)
+            try:
+                yield call
+            finally:
+                call.cancel()
+
+    @asynccontextmanager
+    async def wait(self, seconds: float | None) -> AsyncIterator[None]:
+        """Let what is awaited inside take so long, at most until close().
+
+        Raises TimeoutError, and StoreUnavailable after close(). Everything awaits
+        within it: gRPC has streams that a closing channel leaves waiting for ever."""
+        self._check_open()
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                self._waits.add(timeout)
+                self._idle.clear()
+                try:
+                    yield
+                finally:
+                    self._waits.remove(timeout)
+                    if not self._waits:
+                        self._idle.set()
+        except TimeoutError:
+            self._check_open()
+            raise
+
+    def _check_open(self) -> None:
+        if self.closed.is_set():
+            raise StoreUnavailable("the store is closed") from None
+
+    def forget_token(self) -> None:
+        """Log in again before the next call."""
+        if self._settings.username:
+            self._token = None
+
+    async def close(self) -> None:
+        """End all calls and streams; they raise StoreUnavailable."""
+        self.closed.set()
+        for timeout in self._waits:
+            if not timeout.expired():
+                timeout.reschedule(0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE):
+                await self._idle.wait()
+                while self._servers:
+                    await self._servers.popitem()[1].channel.close()
+
+    def _server(self) -> Server:
+        """The current server. Raises StoreUnavailable after close()."""
+        self._check_open()
+        address = self._addresses[self._current]
+        if address not in self._servers:
+            self._servers[address] = Server(address, self._credentials)
+        return self._servers[address]
+
+    async def _try(self, server: Server, method: Method, request: Any) -> Any:
+        """One call to one server, with one more login if the token was stale."""
+        with self._in_words(server):
+            token = await self._logged_in(server)
+            call = method(server)
+            try:
+                return await call(request, timeout=PER_TRY, metadata=_metadata(token))
+            except grpc.aio.AioRpcError as error:
+                if not self._settings.username or not _is_stale(error):
+                    raise
+            if self._token == token:  # else somebody has logged in meanwhile
+                self._token = None
+            token = await self._logged_in(server)
+            return await call(request, timeout=PER_TRY, metadata=_metadata(token))
+
+    async def _logged_in(self, server: Server) -> str:
+        """A token (E38): lost when etcd restarts, and after five idle minutes."""
+        async with self._login:
+            if self._token is None:
+                request = rpc.AuthenticateRequest(
+                    name=self._settings.username, password=self._settings.password
+                )
+                try:
+                    answer = await server.auth.Authenticate(request, timeout=PER_TRY)
+                    self._token = str(answer.token)
+                except grpc.aio.AioRpcError as error:
+                    if _AUTH_IS_OFF not in _details(error):
+                        raise
+                    self._token = ""
+            return self._token
+
+    @contextmanager
+    def _in_words(self, server: Server) -> Iterator[None]:
+        """Turn gRPC's errors into ours; make the next server current if it failed."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _REFUSALS:
+                raise self._refusal(error) from None
+            self._rotate(server)
+            reason = _details(error).replace(f"ipv4:{server.address}: ", "")
+            raise StoreUnavailable(f"{server.address}: {reason}") from None
+        except (
+            StoreUnavailable,
+            TimeoutError,
+            grpc.aio.BaseError,
+            asyncio.InvalidStateError,  # of a stream that ended meanwhile
+        ) as error:
+            self._rotate(server)
+            reason = str(error) or _LATE
+            raise StoreUnavailable(f"{server.address}: {reason}") from None
+
+    def _refusal(self, error: grpc.aio.AioRpcError) -> StoreError:
+        user, prefix = self._settings.username, self._settings.prefix
+        return StoreError(
+            f"etcd refuses: {_details(error)} (user={user!r} prefix={prefix!r})"
+        )
+
+    def _rotate(self, failed: Server) -> None:
+        """Make the next server current, unless somebody has done so already."""
+        if self._addresses[self._current] == failed.address:
+            self._current = (self._current + 1) % len(self._addresses)
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (("token", token),) if token else ()
+
+
+def _is_stale(error: grpc.aio.AioRpcError) -> bool:
+    text = _details(error)
+    return any(phrase in text for phrase in _STALE_TOKEN)
+
+
+def _details(error: grpc.aio.AioRpcError) -> str:
+    """What went wrong, in one line."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return _LATE
+    text = " ".join((error.details() or error.code().name).split())
+    text = text.rpartition("last error: ")[2]
+    text = re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)
+    if _TLS_ALERT in text:
+        text = f"the server seems to refuse our client certificate ({text})"
+    return text[:300]

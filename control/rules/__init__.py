@@ -1,0 +1,1 @@
+"""Traffic rules: masquerading, and forwarding where it is forbidden."""
