@@ -1,0 +1,1 @@
+"""From one daemon to the next without losing a packet."""

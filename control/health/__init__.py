@@ -1,0 +1,1 @@
+"""Is the node well? For probes, Prometheus and systemd."""
