@@ -20,7 +20,7 @@ from typing import Any
 from flannelette.benchmarks import netns
 from flannelette.benchmarks.cluster import POLL, UDP, Cluster, Program
 from flannelette.benchmarks.rig import Pod, Rig, Wire
-from flannelette.control import config, goflags
+from flannelette.control import flags, goflags
 
 SUBNETS = {1: "10.5.1", 2: "10.5.2"}
 """Where the overlay does not give them: the subnets' first three numbers."""
@@ -72,7 +72,7 @@ CONTENDERS = (
     ),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
-OURS: str = goflags.defaults(config.FLAGS)["driver"]
+OURS: str = goflags.defaults(flags.FLAGS)["driver"]
 """Our udp backend with our default driver, whose name it has."""
 VXLAN, VXLAN6 = "uservxlan", "uservxlan6"
 """Our vxlan backend with the same driver."""

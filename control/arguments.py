@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flannelette.control import config
+from flannelette.control import config, flags
 from flannelette.control.errors import ConfigError
 
 
@@ -63,10 +63,10 @@ def operator_socket(wanted: argparse.Namespace, environ: Mapping[str, str]) -> P
     path: Path | None = wanted.operator_socket
     subnet_file: Path | None = wanted.subnet_file
     if path is None and subnet_file is None:
-        if text := environ.get(f"{config.ENVIRONMENT}OPERATOR_SOCKET"):
+        if text := environ.get(f"{flags.ENVIRONMENT}OPERATOR_SOCKET"):
             path = Path(text)
-        elif text := environ.get(f"{config.ENVIRONMENT}SUBNET_FILE"):
+        elif text := environ.get(f"{flags.ENVIRONMENT}SUBNET_FILE"):
             subnet_file = Path(text)
     if path is not None:
         return path
-    return config.operator_socket(subnet_file or Path(config.DEFAULT_SUBNET_FILE))
+    return config.operator_socket(subnet_file or Path(flags.DEFAULT_SUBNET_FILE))

@@ -7,26 +7,14 @@ machine is checked here, so that a wrong setting ends in one line and exit code 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
 from flannelette.control import flagvalues, goflags
 from flannelette.control.errors import ConfigError
-from flannelette.control.goflags import Flag
-from flannelette.dataplane.forwarder import (
-    DRIVERS,
-    MAX_BATCH,
-    MAX_QUEUES,
-    OFFLOADS,
-)
-
-ENVIRONMENT = "FLANNELD_"
-"""What a flag's variable begins with (C1)."""
-DEFAULT_ENDPOINTS = "http://127.0.0.1:4001,http://127.0.0.1:2379"
-DEFAULT_SUBNET_FILE = "/run/flannel/subnet.env"
-SOCKET_NAME = "flannelette.sock"
+from flannelette.control.flags import ENVIRONMENT, FLAGS, SOCKET_NAME, WITHOUT_EFFECT
 
 
 class VersionWanted(Exception):
@@ -55,6 +43,10 @@ class Config:
     """Never logged (C7)."""
     iface: tuple[str, ...]
     """Names or addresses of external interfaces, the first usable one wins."""
+    iface_regex: tuple[str, ...]
+    """Regular expressions of addresses or names, asked after those (I2, I3)."""
+    iface_can_reach: IPv4Address | IPv6Address | None
+    """Last, the interface that the kernel would send to this address from (I4)."""
     public_ip: IPv4Address | None
     """The address that peers send to; None: the external interface's own."""
     public_ipv6: IPv6Address | None
@@ -86,10 +78,20 @@ class Config:
     asked for it by name."""
     iptables_resync: int
     """Seconds between two comparisons of the kernel's rules with ours."""
+    ip_blackhole_route: bool
+    """Packets to what nobody holds of our own subnet end here."""
+    healthz_ip: IPv4Address | IPv6Address
+    """Where health and metrics are answered."""
+    healthz_port: int
+    """0: nowhere."""
+    keep_privileges: bool
+    """Capabilities that are not needed any more are not dropped."""
     operator_socket: Path
     """Where `flannelette status` asks."""
     verbosity: int
     """0: INFO; 1 and more: DEBUG."""
+    without_effect: tuple[str, ...] = ()
+    """Flags that were given, and that mean nothing here."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -112,34 +114,19 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
             f"the operator socket's path {str(socket)!r} is longer than "
             f"{_SOCKET_PATH_MAX} bytes: give a shorter --operator-socket"
         )
-    return Config(
-        store=values["store"],
-        etcd_endpoints=values["etcd-endpoints"],
-        etcd_prefix=values["etcd-prefix"],
-        etcd_keyfile=values["etcd-keyfile"],
-        etcd_certfile=values["etcd-certfile"],
-        etcd_cafile=values["etcd-cafile"],
-        etcd_username=values["etcd-username"],
-        etcd_password=values["etcd-password"],
-        iface=values["iface"],
-        public_ip=values["public-ip"],
-        public_ipv6=values["public-ipv6"],
-        subnet_file=values["subnet-file"],
-        subnet_lease_renew_margin=values["subnet-lease-renew-margin"],
-        datapath=values["datapath"],
-        driver=values["driver"],
-        queues=values["queues"],
-        offload=values["offload"],
-        batch=values["batch"],
-        peer_check=values["peer-check"],
-        time_stages=values["time-stages"],
-        ip_masq=values["ip-masq"],
-        ip_masq_fully_random_disable=values["ip-masq-fully-random-disable"],
-        iptables_forward_rules=said.get("iptables-forward-rules"),
-        iptables_resync=values["iptables-resync"],
-        operator_socket=socket,
-        verbosity=values["v"],
-    )
+    if values["kube-subnet-mgr"]:
+        raise ConfigError(
+            "--kube-subnet-mgr: leases in Kubernetes are not supported yet: give "
+            "--store, or the --etcd flags"
+        )
+    values |= {
+        "iptables-forward-rules": said.get("iptables-forward-rules"),
+        "operator-socket": socket,
+        "verbosity": values["v"],
+        "without-effect": tuple(name for name in WITHOUT_EFFECT if name in said),
+    }
+    names = (member.name for member in fields(Config))
+    return Config(**{name: values[name.replace("_", "-")] for name in names})
 
 
 def strangers(environ: Mapping[str, str]) -> list[str]:
@@ -164,131 +151,6 @@ _SOCKET_PATH_MAX = 107
 """sun_path's 108 bytes, less the NUL (unix(7))."""
 _TOGETHER = (("etcd-keyfile", "etcd-certfile"), ("etcd-username", "etcd-password"))
 
-_OURS = (
-    Flag(
-        "store",
-        flagvalues.store,
-        "`KIND` of store: etcd, local:PATH or static:FILE.toml",
-        "etcd",
-    ),
-    Flag(
-        "datapath",
-        goflags.one_of("native", "python"),
-        "`KIND` of path: native or python",
-        "native",
-    ),
-    Flag(
-        "driver",
-        goflags.one_of(*DRIVERS),
-        "`KIND` of driver: thread (one a queue), threads (one a direction) or loop",
-        "thread",
-    ),
-    Flag(
-        "queues",
-        flagvalues.queues,
-        f"`NUMBER` of queues that share the work, 1 to {MAX_QUEUES}",
-        "1",
-    ),
-    Flag(
-        "offload",
-        flagvalues.offload,
-        "`LIST` of offloads allowed: auto, none or some of " + ",".join(OFFLOADS),
-        "auto",
-    ),
-    Flag(
-        "batch",
-        flagvalues.batch,
-        f"`NUMBER` of packets that one system call may move, 1 to {MAX_BATCH}",
-        "64",
-    ),
-    Flag(
-        "peer-check",
-        goflags.one_of("peer", "strict", "off"),
-        "`WHOSE` packets are taken: peer (a known node's), strict (from its own subnets"
-        " only) or off",
-        "peer",
-    ),
-    Flag(
-        "time-stages",
-        flagvalues.rounds,
-        "take the time of each stage in one of `N` rounds; 0: never",
-        "0",
-    ),
-    Flag(
-        "operator-socket",
-        flagvalues.path_or_none,
-        f"`PATH` of the socket for status; without it {SOCKET_NAME} beside subnet-file",
-    ),
-)
-_FLANNELD = (
-    Flag(
-        "etcd-endpoints",
-        flagvalues.endpoints,
-        "`URLS` of etcd, separated by commas",
-        DEFAULT_ENDPOINTS,
-    ),
-    Flag(
-        "etcd-prefix",
-        flagvalues.present,
-        "`KEY` that flannel's keys lie below",
-        "/coreos.com/network",
-    ),
-    Flag("etcd-keyfile", str, "`FILE` with the client key for etcd"),
-    Flag("etcd-certfile", str, "`FILE` with the client certificate for etcd"),
-    Flag("etcd-cafile", str, "`FILE` with the authority of etcd's certificates"),
-    Flag("etcd-username", str, "`NAME` of the user in etcd"),
-    Flag("etcd-password", str, "`PASSWORD` of that user"),
-    Flag(
-        "iface",
-        flagvalues.iface,
-        "`NAME` or address of the external interface",
-        repeated=True,
-    ),
-    Flag("public-ip", flagvalues.unicast, "`ADDRESS` that other nodes send to"),
-    Flag("public-ipv6", flagvalues.unicast6, "`ADDRESS` that they send to over IPv6"),
-    Flag(
-        "subnet-file",
-        flagvalues.path,
-        "`FILE` to write the node's subnet to",
-        DEFAULT_SUBNET_FILE,
-    ),
-    Flag(
-        "subnet-lease-renew-margin",
-        flagvalues.minutes,
-        "`MINUTES` from a renewal of the lease to its expiry, 1 to 1439",
-        "60",
-    ),
-    Flag(
-        "ip-masq",
-        goflags.boolean,
-        "masquerade packets that leave the overlay",
-        "false",
-    ),
-    Flag(
-        "ip-masq-fully-random-disable",
-        goflags.boolean,
-        "do so without drawing ports at random",
-        "false",
-    ),
-    Flag(
-        "iptables-forward-rules",
-        goflags.boolean,
-        "accept packets of the overlay where forwarding is forbidden; on unless told, "
-        "where the machine can",
-        "true",
-    ),
-    Flag(
-        "iptables-resync",
-        flagvalues.seconds,
-        "`SECONDS` between two comparisons of the kernel's rules with ours, repaired "
-        "if need be",
-        "5",
-    ),
-    Flag("version", goflags.boolean, "print the version and exit", "false"),
-    Flag("v", flagvalues.level, "`LEVEL` of the log: 1 and more say everything", "0"),
-)
-FLAGS = (*_OURS, *_FLANNELD)
-
 
 def version() -> str:
     """The installed package's version; "dev" when it runs from its source (C3)."""
@@ -298,13 +160,3 @@ def version() -> str:
         return metadata.version("flannelette")
     except metadata.PackageNotFoundError:
         return "dev"
-
-
-def usage() -> str:
-    """What `flannelette run --help` prints."""
-    return (
-        "Usage: flannelette run [flags]\n\n"
-        "Runs the daemon. Each flag can also be given as a variable, such as\n"
-        f"{ENVIRONMENT}PUBLIC_IP for --public-ip; the flag goes before the variable.\n"
-        + goflags.usage({"flannelette's flags": _OURS, "flanneld's flags": _FLANNELD})
-    )

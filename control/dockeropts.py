@@ -20,8 +20,8 @@ from pathlib import Path
 
 from flannelette.control import atomicfile, subnetfile
 from flannelette.control.arguments import Parser
-from flannelette.control.config import DEFAULT_SUBNET_FILE
 from flannelette.control.errors import ConfigError, HostError
+from flannelette.control.flags import DEFAULT_SUBNET_FILE
 
 _OUTPUT = "/run/docker_opts.env"
 _ROUTES = Path("/proc/net/route")

@@ -5,9 +5,10 @@ says what is wanted. Pure.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from flannelette.control import goflags
@@ -98,6 +99,44 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
+def regex(text: str) -> str:
+    """A regular expression that Python reads as Go does: Go has POSIX's classes of
+    characters besides, which Python takes for something else, with a FutureWarning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            re.compile(present(text))
+        except re.error as error:
+            raise ValueError(f"it is no regular expression: {error}") from None
+        except Warning:
+            raise ValueError(
+                "it is no regular expression without doubt: escape what stands for "
+                "itself, and write [0-9] for [[:digit:]]"
+            ) from None
+    return text
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    """One to listen at."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address is wanted") from None
+    if address.is_multicast:
+        raise ValueError("a unicast address is wanted")
+    return address
+
+
+def reachable(text: str) -> IPv4Address | IPv6Address | None:
+    """One to send to."""
+    if not text:
+        return None
+    found = address(text)
+    if found.is_unspecified or (found.version == 6 and "%" in text):
+        raise ValueError("a unicast address is wanted")
+    return found
+
+
 def unicast(text: str) -> IPv4Address | None:
     if not text:
         return None
@@ -138,6 +177,7 @@ queues = _number(1, MAX_QUEUES, "queues")
 batch = _number(1, MAX_BATCH, "packets")
 seconds = _number(1, 86400, "seconds")
 rounds = _number(0, 2**32 - 1, "rounds")
+port = _number(0, 65535, "as a port")
 
 
 def level(text: str) -> int:
@@ -154,3 +194,17 @@ def offload(text: str) -> frozenset[str]:
     if not chosen <= set(OFFLOADS):
         raise ValueError(f"auto, none, or some of {','.join(OFFLOADS)} are wanted")
     return chosen
+
+
+def levels_of_files(text: str) -> str:
+    """klog's vmodule."""
+    if not re.fullmatch(r"(?:[^,=]+=[0-9]+(?:,|$))*", text):
+        raise ValueError("PATTERN=LEVEL,... is wanted")
+    return text
+
+
+def line_of_file(text: str) -> str:
+    """klog's log_backtrace_at."""
+    if not re.fullmatch(r"(?:[^:]+\.[^:]+:0*[1-9][0-9]*)?", text):
+        raise ValueError("FILE.go:LINE is wanted")
+    return text

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from flannelette.control import config, flagvalues, goflags, operator, status
+from flannelette.control import config, flags, flagvalues, goflags, operator, status
 from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
@@ -116,7 +116,7 @@ def _run(argv: Sequence[str]) -> int:
     try:
         settings = config.parse(argv, os.environ)
     except goflags.HelpWanted:
-        print(config.usage())
+        print(flags.usage())
         return 0
     except config.VersionWanted:
         print(config.version(), file=sys.stderr)  # where flanneld prints it (C3)
@@ -124,6 +124,9 @@ def _run(argv: Sequence[str]) -> int:
     _log_to_stderr(settings.verbosity)
     for name in config.strangers(os.environ):
         logging.warning("a variable is not known, and ignored: name=%s", name)
+    if settings.without_effect:
+        names = " ".join(f"--{name}" for name in settings.without_effect)
+        logging.warning("flags without effect here: %s", names)
 
     import uvloop
 

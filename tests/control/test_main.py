@@ -22,6 +22,7 @@ import pytest
 from flannelette.control import config, operator
 from flannelette.control.config import Config
 from flannelette.control.errors import HostError, LeaseLost
+from flannelette.control.flags import ENVIRONMENT, usage
 from flannelette.control.main import main
 from tests.control.test_status import DOCUMENT
 from tests.helpers import uvloops
@@ -34,7 +35,7 @@ NETWORK = '{"Network": "10.5.0.0/16", "Backend": {"Type": "udp"}}'
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(config.ENVIRONMENT):
+        if name.startswith(ENVIRONMENT):
             monkeypatch.delenv(name)
 
 
@@ -85,7 +86,7 @@ def test_without_an_installed_package_the_version_is_dev(
 
 def test_the_usage_of_run_goes_to_stdout(capsys: Capture) -> None:
     assert main(["run", "-h"]) == 0
-    assert capsys.readouterr() == (config.usage() + "\n", "")
+    assert capsys.readouterr() == (usage() + "\n", "")
 
 
 @pytest.mark.parametrize("command", ["status", "net-config"])
