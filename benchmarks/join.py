@@ -15,8 +15,6 @@ it was written; peers' leases are reservations, so that it is the only one that 
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -25,8 +23,8 @@ from pathlib import Path
 
 from flannelette.benchmarks.cluster import Daemon
 from flannelette.benchmarks.contenders import OURS, VXLAN
-from flannelette.benchmarks.mmsg import enlarge
 from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.probe import Probe
 from flannelette.benchmarks.rig import Rig
 from flannelette.control import mac
 from flannelette.control.lease import Lease, LeaseAttrs
@@ -49,11 +47,6 @@ JOIN_SECONDS = 30.0
 AT_ONCE = 100
 """Packets without a look at what arrived."""
 NAP = 1e-3
-DISCARD = 9
-"""The port in the pods; nobody has to listen."""
-ROOM = 2048
-_IP_PKTINFO = 8
-_BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +78,9 @@ def seconds(backend: str, directory: Path, peers: int = PEERS) -> float:
         one, two = rig.host(1), rig.host(2)
         rig.ip(two, f"route add local {PUBLIC} dev lo")
         rig.ip(one, "route del default", f"route add {PUBLIC} via {rig.address(2)}")
-        with rig.inside(one):
-            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with rig.inside(two):
-            receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        with sender, receiver:
-            receiver.setblocking(False)
-            receiver.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-            enlarge(receiver, _BUFFER)
-            receiver.bind(("", PORTS[backend]))
+        with Probe(rig, 1, 2, PORTS[backend]) as probe:
             daemon = Daemon(rig, 1, directory / "h1", [f"--store=local:{store}"])
-            reached = _reach(sender, receiver, everyone, daemon)
+            reached = reach(probe, everyone, daemon)
     return reached - lease_taken(store)
 
 
@@ -137,42 +122,26 @@ def lease_taken(store: Path) -> float:
     return float(expires) - LEASE_TTL
 
 
-def _reach(
-    sender: socket.socket, receiver: socket.socket, peers: list[Peer], daemon: Daemon
-) -> float:
+def reach(probe: Probe, peers: list[Peer], daemon: Daemon) -> float:
     """Send to each peer until all were reached; when that was, Unix time.
 
     Raises RigError."""
     missing = {peer.public: peer for peer in peers}
-    deadline = time.monotonic() + JOIN_SECONDS
-    while True:
-        daemon.check()
-        for peer in islice(missing.values(), AT_ONCE):
-            try:
-                sender.sendto(b"", (str(peer.pod), DISCARD))
-            except OSError:
-                break  # there is no overlay yet
-        time.sleep(NAP)
-        for datagram, public in _received(receiver):
-            if (peer_reached := missing.pop(public, None)) is not None:
-                check(datagram, peer_reached)
-        if not missing:
-            return time.time()
+    deadline, reached = time.monotonic() + JOIN_SECONDS, 0.0
+    while missing:
         if time.monotonic() >= deadline:
             number = f"{len(missing)} of {len(peers)}"
             raise RigError(f"{number} peers were not reached in time")
-
-
-def _received(receiver: socket.socket) -> list[tuple[bytes, IPv4Address]]:
-    """The datagrams that are there, each with the address that it was sent to."""
-    found: list[tuple[bytes, IPv4Address]] = []
-    while True:
-        try:
-            datagram, ((_, _, info),), _, _ = receiver.recvmsg(ROOM, 64)
-        except BlockingIOError:
-            return found
-        _, _, public = struct.unpack("=i4s4s", info)
-        found.append((datagram, IPv4Address(public)))
+        daemon.check()
+        for peer in islice(missing.values(), AT_ONCE):
+            if not probe.send(peer.pod):
+                break  # there is no overlay yet
+        time.sleep(NAP)
+        for arrival in probe.arrivals():
+            if (peer_reached := missing.pop(arrival.to, None)) is not None:
+                check(arrival.data, peer_reached)
+                reached = arrival.when
+    return reached
 
 
 def check(datagram: bytes, peer: Peer) -> None:
