@@ -4,6 +4,10 @@ A store that does not answer is never fatal: forwarding goes on without it. One 
 refuses (a password, a permission) is fatal only before there is a lease, when it means
 a wrong setting; later it is waited out in the same way. Once a lease is held, only
 another node on our subnet ends the daemon (LeaseLost).
+
+Events are noticed at once and the lease is taken again beside them: a store that can be
+read and not written goes on telling of peers. How long the lease lasts is counted on a
+clock that nobody sets, and that goes on while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from flannelette.control.errors import LeaseLost, StoreError, StoreUnavailable
@@ -25,9 +30,14 @@ T = TypeVar("T")
 
 LOOK = 60.0
 """Seconds between two looks at the clock; a failed renewal is tried again at the next
-(E20). Short sleeps survive clocks that jump and machines that slept."""
+(E20). Short sleeps survive machines that slept."""
 RETRY_FIRST, RETRY_MOST = 0.5, 5.0
 """Seconds between tries when the store must answer before anything can go on."""
+
+
+def steady() -> float:
+    """Seconds, those included in which the machine slept (clock_gettime(2))."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def is_fatal(error: StoreError, lease_held: bool) -> bool:
@@ -69,62 +79,89 @@ class LeaseKeeper:
         lease: Lease,
         margin: float,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = steady,
     ) -> None:
-        """`margin`: renew so many seconds before the lease expires."""
-        self.lease = lease
+        """`margin`: renew so many seconds before the lease expires. `clock` tells the
+        time of a lease's end, and is read only when there is a new one."""
+        self.revoked = False
+        """Our lease is gone, and not taken again yet."""
+        self.error: str | None = None
+        """Why it is not renewed, or not taken again."""
         self._store = store
         self._margin = margin
         self._clock = clock
-        self._writing = asyncio.Lock()
+        self._steady = steady
+        self._gone = asyncio.Event()
+        self._hold(lease)
 
-    async def renew_in_time(self) -> None:
-        """Renew for ever. Raises LeaseLost."""
-        failing = False
-        while True:
-            await asyncio.sleep(min(self._due_in(), LOOK))
-            if self._due_in() > 0:
-                continue
-            try:
-                await self._renew()
-                failing = False
-            except StoreError as error:
-                if is_fatal(error, lease_held=True):
-                    raise
-                if not failing:
-                    log.warning("the lease is not renewed yet: error=%s", error)
-                failing = True
-                await asyncio.sleep(LOOK)
+    def _hold(self, lease: Lease) -> None:
+        self.lease = lease
+        self.error = None
+        self._end = math.inf
+        if lease.expires is not None:
+            self._end = self._steady() + lease.expires - self._clock()
+
+    def seconds_left(self) -> float | None:
+        """Until the lease runs out, less than 0 after that; None if it is permanent."""
+        return None if self._end == math.inf else self._end - self._steady()
 
     def _due_in(self) -> float:
         """Seconds until the lease should be renewed, 0 at least."""
-        if self.lease.expires is None:
-            return math.inf
-        return max(0.0, self.lease.expires - self._margin - self._clock())
+        return max(0.0, self._end - self._margin - self._steady())
+
+    async def keep(self) -> None:
+        """Renew in time, take again when revoked, for ever. Raises LeaseLost."""
+        while True:
+            pause = LOOK if self.error else min(self._due_in(), LOOK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._gone.wait()
+            if self._gone.is_set():
+                await self._take_again()
+            elif self._due_in() == 0:
+                await self._renew()
 
     async def _renew(self) -> None:
-        async with self._writing:
-            try:
-                self.lease = await self._store.renew(self.lease)
-            except LeaseLost as error:
-                # Gone, or somebody else's: taking it again tells which.
-                log.warning("the lease was lost: reason=%s", error)
-                self.lease = await self._store.reacquire(self.lease)
+        try:
+            self._hold(await self._store.renew(self.lease))
+        except LeaseLost as error:
+            # Gone, or somebody else's: taking it again tells which.
+            self._lose(str(error))
+        except StoreError as error:
+            if self.error is None:
+                log.warning("the lease is not renewed yet: error=%s", error)
+            self.error = str(error)
+        else:
             log.info("lease renewed: subnet=%s", self.lease.subnets)
 
-    async def notice(self, event: Event) -> None:
-        """See what an event means for our own lease. Raises LeaseLost."""
-        if not self._revoked(event):
-            return
-        async with self._writing:
-            log.warning("our lease was revoked: subnet=%s", self.lease.subnets)
-            self.lease = await insist(
-                "take the lease again",
-                lambda: self._store.reacquire(self.lease),
-                lease_held=True,
-            )
+    async def _take_again(self) -> None:
+        self._gone.clear()
+        lease = await insist("take the lease again", self._reacquire, lease_held=True)
+        self._hold(lease)
+        self.revoked = self._gone.is_set()  # as soon as it was there
+        if not self.revoked:
             log.info("lease taken again: subnet=%s", self.lease.subnets)
 
-    def _revoked(self, event: Event) -> bool:
+    async def _reacquire(self) -> Lease:
+        try:
+            return await self._store.reacquire(self.lease)
+        except StoreError as error:
+            self.error = str(error)
+            raise
+
+    def notice(self, event: Event) -> None:
+        """See what an event means for our own lease. Raises LeaseLost."""
+        if self._is_revoked(event):
+            self._lose("the store has it no more")
+
+    def _lose(self, reason: str) -> None:
+        if not self.revoked:
+            own = self.lease.subnets
+            log.warning("our lease was revoked: subnet=%s reason=%r", own, reason)
+        self.revoked = True
+        self._gone.set()
+
+    def _is_revoked(self, event: Event) -> bool:
         """Is our lease gone? Raises LeaseLost if the event shows another holder."""
         own = self.lease
         match event:

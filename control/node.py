@@ -52,14 +52,15 @@ class Node:
 
     @property
     def error(self) -> str | None:
-        """What cannot be repaired right now."""
-        return self._error or (self._rules.error if self._rules else None)
+        """What cannot be repaired right now, or written to the store."""
+        rules = self._rules.error if self._rules else None
+        return self._error or rules or self.keeper.error
 
     async def live(self) -> None:
         """Run until cancelled. Raises LeaseLost when another node has our subnet."""
         async with _TaskGroup() as tasks:
             tasks.create_task(self._follow(), name="follow")
-            tasks.create_task(self.keeper.renew_in_time(), name="renew")
+            tasks.create_task(self.keeper.keep(), name="lease")
             tasks.create_task(self._reconcile(), name="reconcile")
             if self._rules is not None:
                 tasks.create_task(self._rules.keep(), name="rules")
@@ -71,7 +72,7 @@ class Node:
                 changes = self.table.apply(event)
                 if changes or isinstance(event, Snapshot):
                     self._apply(changes)
-                await self.keeper.notice(event)
+                self.keeper.notice(event)
 
     def _apply(self, changes: list[Change]) -> None:
         """Tell the carrier; also of a snapshot that changes nothing, since only then

@@ -98,11 +98,10 @@ def _vxlan(plan: Plan | None, node: Node | None) -> dict[str, Any]:
 
 def _lease(node: Node) -> dict[str, Any]:
     lease = node.keeper.lease
-    left = None if lease.expires is None else lease.expires - time.time()
     return {
         "subnet": str(lease.subnet),
         "subnet6": lease.subnet6 and str(lease.subnet6),
-        "expires_in": left,
+        "expires_in": node.keeper.seconds_left(),
     }
 
 

@@ -81,8 +81,8 @@ async def eventually(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def renewing(keeper: LeaseKeeper, until: Callable[[], bool]) -> None:
-    task = asyncio.create_task(keeper.renew_in_time())
+async def keeping(keeper: LeaseKeeper, until: Callable[[], bool]) -> None:
+    task = asyncio.create_task(keeper.keep())
     await eventually(lambda: until() or task.done())
     if task.done():
         task.result()
@@ -97,7 +97,7 @@ def nearly_over(lease: Lease) -> Lease:
 
 async def test_renewed_at_the_margin_e20(store: Flaky, lease: Lease) -> None:
     keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
-    await renewing(keeper, lambda: keeper.lease.revision != lease.revision)
+    await keeping(keeper, lambda: keeper.lease.revision != lease.revision)
     assert keeper.lease.expires is not None
     assert keeper.lease.expires > time.time() + 86000
     assert keeper.lease.attrs == lease.attrs
@@ -107,16 +107,45 @@ async def test_not_renewed_before_the_margin(store: Flaky, lease: Lease) -> None
     store.failures = 1
     keeper = LeaseKeeper(store, lease, margin=3600)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(keeper.renew_in_time(), 0.1)
+        await asyncio.wait_for(keeper.keep(), 0.1)
     assert store.failures == 1, "the store was never asked"
+
+
+DAY = 24 * 3600
+
+
+@pytest.mark.parametrize("jump", [-1000 * DAY, -DAY, -3600, 3600, DAY, 1000 * DAY])
+async def test_a_clock_that_jumps_neither_hastens_nor_delays_a_renewal(
+    store: Flaky, lease: Lease, jump: int
+) -> None:
+    """What counts is what etcd counts: seconds since the lease was written."""
+    now, passed = 1e9, 5.0
+    keeper = LeaseKeeper(
+        store,
+        replace(lease, expires=now + DAY),
+        margin=3600,
+        clock=lambda: now,
+        steady=lambda: passed,
+    )
+    now += jump
+    passed += DAY - 3600 - 1
+    assert keeper.seconds_left() == 3601
+    store.failures = 1
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeper.keep(), 0.05)
+    assert store.failures == 1, "the store was never asked"
+    passed += 1
+    store.failures = 0
+    await keeping(keeper, lambda: keeper.lease.revision != lease.revision)
 
 
 async def test_a_permanent_lease_is_left_alone(store: Flaky, lease: Lease) -> None:
     store.failures = 1
     keeper = LeaseKeeper(store, replace(lease, permanent=True, expires=None), 3600)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(keeper.renew_in_time(), 0.1)
+        await asyncio.wait_for(keeper.keep(), 0.1)
     assert store.failures == 1
+    assert keeper.seconds_left() is None
 
 
 either_failure = pytest.mark.parametrize(
@@ -135,7 +164,7 @@ async def test_a_failing_store_is_asked_again_and_reported_once(
 ) -> None:
     store.failures, store.failure = 3, failure
     keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
-    await renewing(keeper, lambda: keeper.lease.revision != lease.revision)
+    await keeping(keeper, lambda: keeper.lease.revision != lease.revision)
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert [r.getMessage() for r in warnings] == [
         f"the lease is not renewed yet: error={failure}"
@@ -147,31 +176,66 @@ async def test_a_lease_gone_at_renewal_is_taken_again(
 ) -> None:
     gone = replace(lease, revision=lease.revision + 100)
     keeper = LeaseKeeper(store, nearly_over(gone), margin=3600)
-    await renewing(keeper, lambda: keeper.lease.revision != gone.revision)
+    await keeping(keeper, lambda: keeper.lease.revision != gone.revision)
     assert keeper.lease.subnet == lease.subnet
 
 
 async def test_what_is_not_about_us_changes_nothing(store: Flaky, lease: Lease) -> None:
     store.failures = 1
     keeper = LeaseKeeper(store, lease, margin=3600)
-    await keeper.notice(Removed(ELSEWHERE))
-    await keeper.notice(Added(Lease(ELSEWHERE, THEM)))
-    await keeper.notice(Added(lease))
-    await keeper.notice(Snapshot((Lease(ELSEWHERE, THEM), lease)))
+    keeper.notice(Removed(ELSEWHERE))
+    keeper.notice(Added(Lease(ELSEWHERE, THEM)))
+    keeper.notice(Added(lease))
+    keeper.notice(Snapshot((Lease(ELSEWHERE, THEM), lease)))
     assert (keeper.lease, store.failures) == (lease, 1)
 
 
 @either_failure
 @pytest.mark.parametrize("event", ["removed", "snapshot"])
 async def test_revoked_and_taken_again(
-    store: Flaky, lease: Lease, event: str, failure: StoreError
+    store: Flaky,
+    lease: Lease,
+    event: str,
+    failure: StoreError,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store.failures, store.failure = 2, failure
     keeper = LeaseKeeper(store, lease, margin=3600)
-    gone = Removed(lease.subnet)
-    await keeper.notice(gone if event == "removed" else Snapshot(()))
+    gone = Removed(lease.subnet) if event == "removed" else Snapshot(())
+    for _ in range(2):
+        keeper.notice(gone)
+        assert keeper.revoked
+    await keeping(keeper, lambda: not keeper.revoked)
     assert store.failures == 0, "it insists"
     assert keeper.lease.subnet == lease.subnet
+    assert keeper.lease.revision != lease.revision
+    assert keeper.error is None
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == [
+        f"our lease was revoked: subnet={lease.subnet} "
+        "reason='the store has it no more'",
+        f"waiting for the store: to='take the lease again' error={failure}",
+    ]
+
+
+async def test_revoked_once_more_while_it_is_taken_again(
+    store: Flaky, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = LeaseKeeper(store, lease, margin=3600)
+    revisions: list[int] = []
+
+    async def reacquire(own: Lease) -> Lease:
+        taken = await LocalStore.reacquire(store, own)
+        if not revisions:  # the event comes before we hear of our own success
+            keeper.notice(Removed(lease.subnet))
+        revisions.append(taken.revision)
+        return taken
+
+    monkeypatch.setattr(store, "reacquire", reacquire)
+    keeper.notice(Removed(lease.subnet))
+    await keeping(keeper, lambda: not keeper.revoked)
+    assert len(revisions) == 2
+    assert keeper.lease.revision == revisions[-1]
 
 
 @pytest.mark.parametrize("kind", [Added, lambda lease: Snapshot((lease,))])
@@ -180,7 +244,7 @@ async def test_another_holder_is_the_end(
 ) -> None:
     keeper = LeaseKeeper(store, lease, margin=3600)
     with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
-        await keeper.notice(kind(Lease(lease.subnet, THEM)))
+        keeper.notice(kind(Lease(lease.subnet, THEM)))
 
 
 async def test_another_holder_closes_the_watch(
@@ -212,12 +276,12 @@ async def test_another_key_with_our_subnet_is_not_our_lease(
     keeper = LeaseKeeper(store, lease, margin=3600)
     six = IPv6Network("fd00:5:0:1::/64")
     other = replace(lease, attrs=THEM, subnet6=six)
-    await keeper.notice(Added(other))
-    await keeper.notice(Removed(lease.subnet, six))
-    await keeper.notice(Snapshot((other, lease)))
+    keeper.notice(Added(other))
+    keeper.notice(Removed(lease.subnet, six))
+    keeper.notice(Snapshot((other, lease)))
     assert keeper.lease is lease
     with pytest.raises(LeaseLost):
-        await keeper.notice(Added(replace(lease, attrs=THEM)))
+        keeper.notice(Added(replace(lease, attrs=THEM)))
 
 
 async def test_a_lease_lost_at_renewal_is_the_end(store: Flaky, lease: Lease) -> None:
@@ -225,7 +289,7 @@ async def test_a_lease_lost_at_renewal_is_the_end(store: Flaky, lease: Lease) ->
     store.failures, store.failure = 2, LeaseLost("held by 192.0.2.2 now")
     keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
     with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
-        await asyncio.wait_for(keeper.renew_in_time(), 10)
+        await asyncio.wait_for(keeper.keep(), 10)
     assert store.failures == 0
 
 
@@ -234,8 +298,9 @@ async def test_a_lease_lost_when_taken_again_is_the_end(
 ) -> None:
     store.failures, store.failure = 1, LeaseLost("held by 192.0.2.2 now")
     keeper = LeaseKeeper(store, lease, margin=3600)
+    keeper.notice(Removed(lease.subnet))
     with pytest.raises(LeaseLost, match=r"192\.0\.2\.2"):
-        await asyncio.wait_for(keeper.notice(Removed(lease.subnet)), 10)
+        await asyncio.wait_for(keeper.keep(), 10)
 
 
 @pytest.mark.parametrize("error", [StoreError("wrong password"), LeaseLost("theirs")])
