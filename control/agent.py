@@ -148,13 +148,9 @@ class Agent:
 
     async def _choose_interface(self, netlink: Netlink, dual: bool = False) -> External:
         external = interface.select(
-            await netlink.interfaces(),
-            await netlink.default_interface(),
-            self._config.iface,
-            self._config.public_ip,
+            await interface.look(netlink, self._config, dual=dual),
+            self._config,
             dual=dual,
-            default6=await netlink.default_interface(6) if dual else None,
-            public_ipv6=self._config.public_ipv6,
         )
         log.info(
             "external interface: name=%s address=%s public_ip=%s mtu=%d",

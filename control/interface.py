@@ -1,13 +1,15 @@
-"""Which interface carries the datagrams, and which address peers send to. Pure.
+"""Which interface carries the datagrams, and which address peers send to.
 
-flannel-behaviour.md I1, I2, I5, I6, I7.
+flannel-behaviour.md I1 to I7. look() asks the kernel, select() is pure.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -17,10 +19,16 @@ from ipaddress import (
 )
 from typing import NamedTuple, TypeVar
 
+from flannelette.control.config import Config
 from flannelette.control.errors import HostError
 from flannelette.tun.interfaces import Interface
+from flannelette.tun.link import Netlink
+from flannelette.tun.repairs import Address
+from flannelette.tun.routes import Exit
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T", IPv4Interface, IPv6Interface)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +48,49 @@ class External:
     public_ipv6: IPv6Address | None = None
 
 
-def select(
-    interfaces: Sequence[Interface],
-    default: str | None,
-    iface: Sequence[str],
-    public_ip: IPv4Address | None,
-    *,
-    dual: bool = False,
-    default6: str | None = None,
-    public_ipv6: IPv6Address | None = None,
-) -> External:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the kernel says that the choice depends on."""
+
+    interfaces: Sequence[Interface]
+    default: str | None = None
+    """The interface of the default route, if there is one."""
+    default6: str | None = None
+    """The IPv6 default route's; of no interest unless the network is dual-stack."""
+    exit: Exit | None = None
+    """Where packets to --iface-can-reach leave, if they do."""
+
+
+async def look(netlink: Netlink, config: Config, *, dual: bool = False) -> Machine:
+    """Ask the kernel what select() needs. Raises OSError."""
+    reach = config.iface_can_reach
+    return Machine(
+        await netlink.interfaces(),
+        await netlink.default_interface(),
+        await netlink.default_interface(6) if dual else None,
+        None if reach is None else await netlink.exit_to(reach),
+    )
+
+
+def select(machine: Machine, config: Config, *, dual: bool = False) -> External:
     """Choose among this machine's interfaces. Raises HostError.
 
-    default: the interface of the default route. iface: names or addresses, the first
-    that is found wins (I2). With neither iface nor default route needed, public_ip
-    names the interface that owns it (I1).
+    Of --iface, --iface-regex and --iface-can-reach, in this order, the first that finds
+    one wins (I2). Without any of them, the public IP names the interface that owns it,
+    else the default route its own (I1).
 
-    dual: it must have addresses of both IP versions, and default6, the IPv6 default
-    route's, be the same; without, default6 and public_ipv6 are of no interest."""
-    there = _Interfaces(interfaces, dual, public_ipv6 if dual else None)
-    if iface:
-        found = _first_found(there, iface)
-    elif public_ip is not None:
-        found = _by_public_ip(there, public_ip)
-    elif there.public_ipv6 is not None:
-        found = _by_public_ip(there, there.public_ipv6)
+    dual: it must have addresses of both IP versions, and the default routes of both be
+    its own; without, --public-ipv6 is of no interest."""
+    public_ipv6 = config.public_ipv6 if dual else None
+    there = _Interfaces(machine.interfaces, dual, public_ipv6)
+    if lookups := list(_lookups(there, config, machine.exit)):
+        found = _first_found(lookups)
+    elif config.public_ip is not None:
+        found = _by_public_ip(there, config.public_ip)
+    elif public_ipv6 is not None:
+        found = _by_public_ip(there, public_ipv6)
     else:
-        found = there.by_name(_by_default_route(default, default6, dual))
+        found = there.by_name(_by_default_route(machine, dual))
     interface, address, address6 = found
     if interface.mtu <= 0:
         raise HostError(f"interface {interface.name} has no MTU")
@@ -75,9 +99,9 @@ def select(
         interface.index,
         interface.mtu,
         address,
-        public_ip or address,
+        config.public_ip or address,
         address6,
-        there.public_ipv6 or address6,
+        public_ipv6 or address6,
     )
 
 
@@ -110,24 +134,51 @@ class _Interfaces:
         return choice
 
     def by_name(self, name: str) -> _Choice:
-        for interface in self.all:
-            if interface.name == name:
-                return self._complete(interface)
-        raise HostError(f"there is no interface {name}")
+        return self._complete(self._named(name))
 
-    def by_address(self, address: IPv4Address | IPv6Address) -> _Choice:
+    def by_address(self, address: Address) -> _Choice:
         for interface in self.all:
             if _owns(interface, address):
                 return self._complete(interface, address)
         raise HostError(f"no interface has the address {address}")
 
-    def _complete(
-        self, interface: Interface, given: IPv4Address | IPv6Address | None = None
-    ) -> _Choice:
+    def by_regex(self, pattern: str) -> _Choice:
+        """Of its usable addresses, in dual stack one of either IP version; else of its
+        name (I3)."""
+        search = re.compile(pattern, re.ASCII).search
+
+        def matching(addresses: tuple[T, ...]) -> list[T]:
+            return [own for own in addresses if search(str(own.ip))]
+
+        for interface in self.all:
+            four = matching(interface.addresses)
+            six = matching(interface.addresses6) if self.dual else []
+            if four and bool(six) == self.dual:
+                best: list[IPv4Interface | IPv6Interface] = [*four[:1], *six[:1]]
+                return self._complete(interface, *(own.ip for own in best))
+        for interface in self.all:
+            if search(interface.name):
+                return self._complete(interface)
+        raise HostError(f"no interface matches the regular expression {pattern!r}")
+
+    def by_exit(self, reach: Address, exit: Exit | None) -> _Choice:
+        """Where packets to that address leave, from the address that they have (I4)."""
+        if exit is None:
+            raise HostError(f"packets to {reach} do not leave this machine")
+        interface = self._named(exit.interface)
+        return self._complete(interface, *([exit.source] if exit.source else []))
+
+    def _named(self, name: str) -> Interface:
+        for interface in self.all:
+            if interface.name == name:
+                return interface
+        raise HostError(f"there is no interface {name}")
+
+    def _complete(self, interface: Interface, *given: Address) -> _Choice:
         """Choose its addresses, those that are not given: the best ones (I5); of IPv6
         rather the public one, if it has that."""
-        address = given if isinstance(given, IPv4Address) else None
-        address6 = given if isinstance(given, IPv6Address) else None
+        address = next((it for it in given if isinstance(it, IPv4Address)), None)
+        address6 = next((it for it in given if isinstance(it, IPv6Address)), None)
         if address6 is None and self.public_ipv6 and _owns(interface, self.public_ipv6):
             address6 = self.public_ipv6
         if address is None:
@@ -139,21 +190,38 @@ class _Interfaces:
         return _Choice(interface, address, address6)
 
 
-def _first_found(there: _Interfaces, iface: Sequence[str]) -> _Choice:
-    reasons: list[str] = []
-    for value in iface:
+class _Lookup(NamedTuple):
+    flag: str
+    find: Callable[[], _Choice]
+    """Raises HostError."""
+
+
+def _lookups(
+    there: _Interfaces, config: Config, exit: Exit | None
+) -> Iterator[_Lookup]:
+    for value in config.iface:
+        yield _Lookup("iface", partial(there.by_value, value))
+    for pattern in config.iface_regex:
+        yield _Lookup("iface-regex", partial(there.by_regex, pattern))
+    if (reach := config.iface_can_reach) is not None:
+        yield _Lookup("iface-can-reach", partial(there.by_exit, reach, exit))
+
+
+def _first_found(lookups: Sequence[_Lookup]) -> _Choice:
+    reasons: list[tuple[str, str]] = []
+    for flag, find in lookups:
         try:
-            choice = there.by_value(value)
+            choice = find()
         except HostError as error:
-            reasons.append(str(error))
+            reasons.append((flag, str(error)))
             continue
-        for reason in reasons:
-            log.warning("passed over an --iface: reason=%r", reason)
+        for passed_over, reason in reasons:
+            log.warning("passed over: flag=--%s reason=%r", passed_over, reason)
         return choice
-    raise HostError("; ".join(reasons))
+    raise HostError("; ".join(reason for _, reason in reasons))
 
 
-def _by_public_ip(there: _Interfaces, address: IPv4Address | IPv6Address) -> _Choice:
+def _by_public_ip(there: _Interfaces, address: Address) -> _Choice:
     try:
         return there.by_address(address)
     except HostError as error:
@@ -163,8 +231,9 @@ def _by_public_ip(there: _Interfaces, address: IPv4Address | IPv6Address) -> _Ch
         ) from None
 
 
-def _by_default_route(default: str | None, default6: str | None, dual: bool) -> str:
+def _by_default_route(machine: Machine, dual: bool) -> str:
     """The name of the interface (I1). Raises HostError."""
+    default, default6 = machine.default, machine.default6
     if default is None:
         raise HostError("no default route: name the interface with --iface")
     if dual and default6 is None:
@@ -177,7 +246,7 @@ def _by_default_route(default: str | None, default6: str | None, dual: bool) -> 
     return default
 
 
-def _owns(interface: Interface, address: IPv4Address | IPv6Address) -> bool:
+def _owns(interface: Interface, address: Address) -> bool:
     has: tuple[IPv4Interface | IPv6Interface, ...] = (
         *interface.addresses,
         *interface.unusable,
@@ -185,9 +254,6 @@ def _owns(interface: Interface, address: IPv4Address | IPv6Address) -> bool:
         *interface.unusable6,
     )
     return any(own.ip == address for own in has)
-
-
-T = TypeVar("T", IPv4Interface, IPv6Interface)
 
 
 def _best(interface: Interface, addresses: tuple[T, ...], version: int) -> T:

@@ -38,9 +38,11 @@ from flannelette.tun.repairs import (
     switch_ipv6_on,
 )
 from flannelette.tun.routes import (
+    Exit,
     Gateways,
     Way,
     add_route,
+    exit_to,
     key_of,
     message,
     on_link,
@@ -91,6 +93,11 @@ class Netlink:
         """The interface of the main table's first default route of that IP version,
         if any (I1)."""
         return await self._worker.call(default_interface, version)
+
+    async def exit_to(self, address: Address) -> Exit | None:
+        """Where packets to the address leave this machine; None if they do not
+        (I4)."""
+        return await self._worker.call(exit_to, address)
 
     async def reconcile(self, desired: LinkState) -> list[str]:
         """Bring a device to its desired state; names each repair, [] if none was due.

@@ -205,6 +205,15 @@ def remove_routes(ip: Any, attempts: Attempts, stale: Iterable[Any]) -> list[str
 
 
 @dataclass(frozen=True, slots=True)
+class Exit:
+    """Where packets to an address leave this machine."""
+
+    interface: str
+    source: Address | None
+    """The address that they come from, unless their sender says another."""
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
     """The route of the routing tables that an address takes."""
 
@@ -234,6 +243,16 @@ def on_link(ip: Any, address: Address) -> int | None:
     for route in _get(ip, address):
         if not (route.get("gateway") or route.get("via")):
             return int(route.get("oif"))
+    return None
+
+
+def exit_to(ip: Any, address: Address) -> Exit | None:
+    """None if packets to the address do not leave this machine. Raises OSError."""
+    for route in _get(ip, address):
+        with doing("looking for an interface"):
+            (link,) = ip.link("get", index=route.get("oif"))
+        source = route.get("prefsrc")
+        return Exit(str(link.get("ifname")), ip_address(source) if source else None)
     return None
 
 

@@ -115,22 +115,12 @@ def _with_backend(facts: Facts) -> Facts:
 
 async def _with_links(facts: Facts, netlink: Netlink) -> Facts:
     config, dual = facts.config, bool(facts.backend and facts.backend.dual_underlay)
-    interfaces = await netlink.interfaces()
-    default = await netlink.default_interface()
-    default6 = await netlink.default_interface(6) if dual else None
-    facts = replace(facts, interfaces=interfaces)
+    machine = await interface.look(netlink, config, dual=dual)
+    facts = replace(facts, interfaces=machine.interfaces)
     if (used := _used_by_daemon(facts)) is not None:
         return replace(facts, external=used)
     try:
-        external = interface.select(
-            interfaces,
-            default,
-            config.iface,
-            config.public_ip,
-            dual=dual,
-            default6=default6,
-            public_ipv6=config.public_ipv6,
-        )
+        external = interface.select(machine, config, dual=dual)
     except HostError as error:
         return replace(facts, external_error=one_line(error))
     return replace(facts, external=external)

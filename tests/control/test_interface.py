@@ -1,17 +1,20 @@
-"""The choice of the external interface: flannel-behaviour.md I1, I2, I5 to I7, T38."""
+"""The choice of the external interface: flannel-behaviour.md I1 to I7, T38."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Any
 
 import pytest
 
+from flannelette.control import config, interface
 from flannelette.control.errors import HostError
-from flannelette.control.interface import External, select
+from flannelette.control.interface import External, Machine
 from flannelette.tun.interfaces import Interface
+from flannelette.tun.routes import Exit
 
 LO = Interface(1, "lo", 65536, True, (), (IPv4Interface("127.0.0.1/8"),))
 ETH0 = Interface(
@@ -26,6 +29,16 @@ ETH1 = Interface(3, "eth1", 9000, False, (IPv4Interface("198.51.100.1/24"),))
 BARE = Interface(4, "bare0", 1500, True, ())
 FLAT = Interface(5, "flat0", 0, True, (IPv4Interface("203.0.113.1/24"),))
 ALL = (LO, ETH0, ETH1, BARE, FLAT)
+
+
+def select(
+    machine: Machine, iface: Sequence[str] = (), dual: bool = False, **flags: str | None
+) -> External:
+    argv = [f"--iface={value}" for value in iface]
+    for name, value in flags.items():
+        if value is not None:
+            argv.append(f"--{name.replace('_', '-')}={value}")
+    return interface.select(machine, config.parse(argv, {}), dual=dual)
 
 
 def external(interface: Interface, address: str, public: str = "") -> External:
@@ -65,8 +78,7 @@ def test_choice(
     public_ip: str | None,
     expected: External,
 ) -> None:
-    address = None if public_ip is None else IPv4Address(public_ip)
-    assert select(ALL, default, iface, address) == expected
+    assert select(Machine(ALL, default), iface, public_ip=public_ip) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,9 +109,8 @@ def test_choice(
 def test_what_is_missing_is_said(
     default: str | None, iface: tuple[str, ...], public_ip: str | None, message: str
 ) -> None:
-    address = None if public_ip is None else IPv4Address(public_ip)
     with pytest.raises(HostError) as caught:
-        select(ALL, default, iface, address)
+        select(Machine(ALL, default), iface, public_ip=public_ip)
     assert str(caught.value) == message
 
 
@@ -108,10 +119,109 @@ def test_an_interface_that_is_passed_over_is_logged(
 ) -> None:
     """I2."""
     with caplog.at_level(logging.INFO):
-        select(ALL, None, ("eth9", "eth0"), None)
+        select(Machine(ALL), ("eth9", "eth0"))
     assert caplog.messages == [
-        "passed over an --iface: reason='there is no interface eth9'"
+        "passed over: flag=--iface reason='there is no interface eth9'"
     ]
+
+
+# ---- regular expressions, and what can be reached ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        # I3: unanchored, on addresses: that one is taken, not the best.
+        ("51", external(ETH1, "198.51.100.1")),
+        (r"192\.0\.2\.[23]", external(ETH0, "192.0.2.2")),
+        (".", external(ETH0, "192.0.2.1")),
+        # Addresses of all interfaces before any name.
+        ("eth0|^198", external(ETH1, "198.51.100.1")),
+        # On names, the first one.
+        ("^eth", external(ETH0, "192.0.2.1")),
+        ("(?i)H1", external(ETH1, "198.51.100.1")),
+    ],
+)
+def test_a_regular_expression_i3(pattern: str, expected: External) -> None:
+    assert select(Machine(ALL, "eth1"), iface_regex=pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("^wl", "no interface matches the regular expression '^wl'"),
+        # I5: neither loopback nor deprecated addresses are usable.
+        ("^127", "no interface matches the regular expression '^127'"),
+        (r"2\.3$", r"no interface matches the regular expression '2\\.3$'"),
+        # The first whose name matches is it, even if it will not do.
+        ("^(bare|eth)0", "interface bare0 has no usable IPv4 address"),
+    ],
+)
+def test_a_regular_expression_that_finds_none_i3(pattern: str, message: str) -> None:
+    with pytest.raises(HostError) as caught:
+        select(Machine((BARE, *ALL), "eth0"), iface_regex=pattern)
+    assert str(caught.value) == message
+
+
+def test_what_can_be_reached_names_the_exit_and_its_address_i4() -> None:
+    reached = Machine(ALL, "eth1", exit=Exit("eth0", IPv4Address("192.0.2.2")))
+    assert select(reached, iface_can_reach="203.0.113.9") == external(ETH0, "192.0.2.2")
+    # Over IPv6, in a network without: the best of IPv4.
+    reached = Machine(DUAL, "eth1", exit=Exit("eth0", IPv6Address("2001:db8::2")))
+    assert select(reached, iface_can_reach="2001:db8:9::9") == external(
+        ETH06, "192.0.2.1"
+    )
+    reached = Machine(ALL, "eth1", exit=Exit("eth0", None))
+    assert select(reached, iface_can_reach="203.0.113.9") == external(ETH0, "192.0.2.1")
+
+
+def test_what_cannot_be_reached_is_said_i4() -> None:
+    with pytest.raises(HostError) as caught:
+        select(Machine(ALL, "eth1"), iface_can_reach="203.0.113.9")
+    assert str(caught.value) == "packets to 203.0.113.9 do not leave this machine"
+
+
+def test_names_go_before_expressions_and_these_before_what_can_be_reached_i2(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever their order on the command line, and those that fail are passed over."""
+    exit = Exit("eth1", IPv4Address("198.51.100.1"))
+    argv = ["--iface-can-reach=9.9.9.9", "--iface-regex=^192", "--iface-regex=^198"]
+
+    def chosen(*more: str, of: Machine) -> str:
+        return interface.select(of, config.parse([*argv, *more], {})).name
+
+    assert chosen("--iface=flat9", "--iface=eth1", of=Machine(ALL, exit=exit)) == "eth1"
+    assert chosen("--iface=flat9", of=Machine(ALL, exit=exit)) == "eth0"
+    assert chosen(of=Machine((ETH1,), exit=exit)) == "eth1"
+    caplog.clear()
+    exit, odd = replace(exit, interface="odd0"), replace(ETH1, name="odd0")
+    odd = replace(odd, addresses=(IPv4Interface("203.0.113.1/24"),))
+    assert chosen("--iface=flat9", of=Machine((odd,), exit=exit)) == "odd0"
+    assert caplog.messages == [
+        "passed over: flag=--iface reason='there is no interface flat9'",
+        'passed over: flag=--iface-regex reason="no interface matches the regular '
+        "expression '^192'\"",
+        'passed over: flag=--iface-regex reason="no interface matches the regular '
+        "expression '^198'\"",
+    ]
+    with pytest.raises(HostError) as caught:
+        chosen("--iface=flat9", of=Machine((odd,)))
+    assert str(caught.value) == (
+        "there is no interface flat9; "
+        "no interface matches the regular expression '^192'; "
+        "no interface matches the regular expression '^198'; "
+        "packets to 9.9.9.9 do not leave this machine"
+    )
+
+
+def test_any_of_the_flags_goes_before_the_public_ip_i1_i7() -> None:
+    exit = Exit("eth1", IPv4Address("198.51.100.1"))
+    expected = external(ETH1, "198.51.100.1", "192.0.2.1")
+    machine = Machine(ALL, "eth0", exit=exit)
+    assert select(machine, public_ip="192.0.2.1", iface_regex="eth1") == expected
+    chosen = select(machine, public_ip="192.0.2.1", iface_can_reach="198.51.100.9")
+    assert chosen == expected
 
 
 # ---- dual-stack ----------------------------------------------------------------------
@@ -141,19 +251,12 @@ def external6(
 def select6(
     default: str | None = None,
     default6: str | None = None,
+    exit: Exit | None = None,
     iface: tuple[str, ...] = (),
-    public_ip: str | None = None,
-    public_ipv6: str | None = None,
+    **flags: str,
 ) -> External:
-    return select(
-        DUAL,
-        default,
-        iface,
-        None if public_ip is None else IPv4Address(public_ip),
-        dual=True,
-        default6=default6,
-        public_ipv6=None if public_ipv6 is None else IPv6Address(public_ipv6),
-    )
+    machine = Machine(DUAL, default, default6, exit)
+    return select(machine, iface, dual=True, **flags)
 
 
 ETH0_BEST = external6(ETH06, "192.0.2.1", "2001:db8::1")
@@ -189,6 +292,29 @@ ETH1_BEST = external6(ETH16, "198.51.100.1", "2001:db8:1::1")
         (
             {"iface": ("192.0.2.2",), "public_ipv6": "2001:db8::2"},
             external6(ETH06, "192.0.2.2", "2001:db8::2"),
+        ),
+        # I3: an address of either IP version has to match; else the name.
+        ({"iface_regex": "0+[.]1|:1:"}, ETH1_BEST),
+        (
+            {"iface_regex": r"[.]2\.2|:2$"},
+            external6(ETH06, "192.0.2.2", "2001:db8::2"),
+        ),
+        ({"iface_regex": "^198|h1"}, ETH1_BEST),
+        ({"iface_regex": "192[.]0[.]2[.]2|th1$"}, ETH1_BEST),
+        # I4: of the other IP version the best address.
+        (
+            {
+                "exit": Exit("eth0", IPv6Address("2001:db8::2")),
+                "iface_can_reach": "2001:db8:9::9",
+            },
+            external6(ETH06, "192.0.2.1", "2001:db8::2"),
+        ),
+        (
+            {
+                "exit": Exit("eth0", IPv4Address("192.0.2.2")),
+                "iface_can_reach": "203.0.113.9",
+            },
+            external6(ETH06, "192.0.2.2", "2001:db8::1"),
         ),
         # I7: with --iface by name it may be another machine's.
         (
@@ -244,8 +370,8 @@ def test_what_dual_stack_misses_is_said(
 
 def test_ipv4_alone_asks_for_no_ipv6() -> None:
     """But an --iface may be an IPv6 address (I2)."""
-    nowhere = IPv6Address("2001:db8:9::9")
-    chosen = select(ALL, "eth0", (), None, default6="eth1", public_ipv6=nowhere)
+    nowhere = "2001:db8:9::9"
+    chosen = select(Machine(ALL, "eth0", "eth1"), public_ipv6=nowhere)
     assert chosen == external(ETH0, "192.0.2.1")
-    chosen = select(DUAL, None, ("2001:db8:1::1",), None, public_ipv6=nowhere)
+    chosen = select(Machine(DUAL), ("2001:db8:1::1",), public_ipv6=nowhere)
     assert chosen == external(ETH16, "198.51.100.1")

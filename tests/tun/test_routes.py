@@ -11,7 +11,7 @@ import pytest
 
 from flannelette.tun.link import Netlink
 from flannelette.tun.repairs import Address, Network
-from flannelette.tun.routes import Way
+from flannelette.tun.routes import Exit, Way
 from tests.helpers import freshnet
 from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
@@ -253,6 +253,38 @@ def test_an_address_is_on_link_or_not_v11(address: str, index: int | None) -> No
         assert await netlink.on_link(ip_address(address)) == index
 
     with_netlink(body)
+
+
+@pytest.mark.parametrize(
+    ("address", "exit"),
+    [
+        # I4: the preferred source, not the interface's first address.
+        ("192.0.2.9", Exit("eth0", ip_address("192.0.2.1"))),
+        ("10.5.2.1", Exit("eth0", ip_address("192.0.2.7"))),
+        ("10.5.3.1", Exit("wire0", ip_address("192.0.2.1"))),
+        ("2001:db8::9", Exit("eth0", ip_address("2001:db8::1"))),
+        # No route, to ourselves, and none that leads on.
+        ("198.51.100.1", None),
+        ("192.0.2.1", None),
+        ("127.0.0.1", None),
+        ("10.5.9.1", None),
+        ("10.5.10.1", None),
+        ("2001:db8::1", None),
+        ("2001:db8:1::1", None),
+    ],
+)
+def test_the_exit_to_an_address_i4(address: str, exit: Exit | None) -> None:
+    async def body(netlink: Netlink) -> None:
+        assert await netlink.exit_to(ip_address(address)) == exit
+
+    lines = (
+        "address add 192.0.2.7/24 dev eth0",
+        f"route add {B} via 192.0.2.2 dev eth0 src 192.0.2.7",
+        "route add 10.5.0.0/16 dev wire0",
+        "route add blackhole 10.5.9.0/24",
+        "route add unreachable 10.5.10.0/24",
+    )
+    freshnet.with_netlink(body, (*WIRE, *lines))
 
 
 @pytest.mark.parametrize(
