@@ -52,7 +52,7 @@ from flannelette.control.lease import (
 )
 from flannelette.control.localdb import BUSY_TIMEOUT, LocalDB, reading, writing
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.store import LEASE_TTL, Skipped, StoreStatus
+from flannelette.control.store import LEASE_TTL, Contact, Skipped, StoreStatus
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ class LocalStore:
         self._resyncs = 0
         self._answered = False
         self._error: str | None = None
+        self._contact = Contact()
 
     async def network_config(self) -> bytes:
         return await self._run(self._read_config)
@@ -145,6 +146,8 @@ class LocalStore:
             resyncs=self._resyncs,
             skipped=self._skipped.count,
             error=self._error,
+            outage=self._contact.outage,
+            age=self._contact.age,
         )
 
     async def close(self) -> None:
@@ -185,6 +188,10 @@ class LocalStore:
     def _note(self, error: str | None) -> None:
         self._error = error
         self._answered |= error is None
+        if error is None:
+            self._contact.heard()
+        else:
+            self._contact.lost()
 
     # From here on: in the worker.
 

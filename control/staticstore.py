@@ -25,7 +25,7 @@ from flannelette.control.errors import (
 from flannelette.control.lease import Event, Lease, LeaseAttrs, Snapshot, Subnets
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.staticfile import StaticFile
-from flannelette.control.store import StoreStatus
+from flannelette.control.store import Contact, StoreStatus
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ class StaticStore:
         self._revision = 1
         self._refused: bytes | None = None
         self._error: str | None = None
+        self._contact = Contact()
+        self._contact.heard()
         self._closed = False
         self._wake = asyncio.Event()
 
@@ -103,8 +105,10 @@ class StaticStore:
             if self._error is None or content != self._refused:
                 log.warning("static store keeps its nodes: error=%s", error)
             self._error, self._refused = str(error), content
+            self._contact.lost()
             return
         self._error = None
+        self._contact.heard()
         if file == self._file:
             return
         log.info("static store: path=%s nodes=%d", self._path, len(file.leases))
@@ -150,6 +154,8 @@ class StaticStore:
         self._seen = signature
         if settled and signature != self._loaded:
             self.reload()
+        elif self._error is None:
+            self._contact.heard()
 
     def status(self) -> StoreStatus:
         return StoreStatus(
@@ -159,6 +165,8 @@ class StaticStore:
             resyncs=self._revision - 1,
             skipped=0,
             error=self._error,
+            outage=self._contact.outage,
+            age=self._contact.age,
         )
 
     async def close(self) -> None:

@@ -8,7 +8,8 @@ tests/control/store_contract.py, holds each of them to what is written here.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -35,6 +36,11 @@ class StoreStatus:
     """Foreign entries that are not leases."""
     error: str | None
     """Why the store is not connected, in one line."""
+    outage: float
+    """Seconds for which it has not been connected; 0: it is, or never was."""
+    age: float | None
+    """Seconds since it was heard of last, if only that there is nothing new; None:
+    never."""
 
 
 class Store(Protocol):
@@ -90,6 +96,32 @@ class Reloadable(Protocol):
 
     def reload(self) -> None:
         """Do it now; what is wrong is logged and not used."""
+
+
+class Contact:
+    """When a store was heard of, and since when it has not been."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: float | None = None
+        self._lost: float | None = None
+
+    def heard(self) -> None:
+        self._heard, self._lost = self._clock(), None
+
+    def lost(self) -> None:
+        if self._lost is None:
+            self._lost = self._clock()
+
+    @property
+    def outage(self) -> float:
+        """As StoreStatus has it."""
+        return 0.0 if self._lost is None else self._clock() - self._lost
+
+    @property
+    def age(self) -> float | None:
+        """As StoreStatus has it."""
+        return None if self._heard is None else self._clock() - self._heard
 
 
 class Skipped:

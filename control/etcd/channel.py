@@ -85,6 +85,10 @@ class EtcdChannel:
         """Why it was not, in one line."""
         return self._servers.error
 
+    def reload(self) -> bool:
+        """Read the certificates again; were they new ones?"""
+        return self._servers.reload()
+
     async def close(self) -> None:
         """End all calls and watches; they raise StoreUnavailable."""
         await self._servers.close()
@@ -150,10 +154,15 @@ class EtcdChannel:
     ) -> AsyncGenerator[tuple[Change, ...], None]:
         """All changes of a range from a revision on, in batches of whole revisions.
 
-        The first batch is empty and says that the watch stands. It ends only with an
-        exception: ContinuityLost, StoreUnavailable or StoreError."""
+        The first batch is empty and says that the watch stands; later ones, that there
+        is nothing new: etcd says so every ten minutes. It ends only with an exception:
+        ContinuityLost, StoreUnavailable or StoreError."""
         request = rpc.WatchCreateRequest(
-            key=first, range_end=end, start_revision=revision, fragment=True
+            key=first,
+            range_end=end,
+            start_revision=revision,
+            fragment=True,
+            progress_notify=True,
         )
         async with self._servers.stream(lambda server: server.watch.Watch) as call:
             answer = await self._created(call, request)
@@ -167,7 +176,7 @@ class EtcdChannel:
                 answer = await self._next(call)
                 batch += [_change(event) for event in answer.events]
                 # Fragments may share a revision, so they count only together.
-                if batch and not answer.fragment:
+                if not answer.fragment:
                     yield tuple(batch)
                     batch = []
 

@@ -135,7 +135,13 @@ class EtcdStore:
             resyncs=health.resyncs,
             skipped=self._directory.skipped.count,
             error=health.error if watched else channel.error,
+            outage=health.contact.outage,
+            age=health.contact.age,
         )
+
+    def reload(self) -> None:
+        if not self._channel.reload():
+            log.info("no new certificates for etcd")
 
     async def close(self) -> None:
         await self._channel.close()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 
@@ -34,7 +33,7 @@ from flannelette.control.lease import (
     Subnets,
     parse_subnet_key,
 )
-from flannelette.control.store import Skipped
+from flannelette.control.store import Contact, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -104,19 +103,20 @@ class Health:
         self.revision = 0
         self.resyncs = 0
         self.error: str | None = None
-        self._down_since: float | None = None
+        self.contact = Contact()
 
     def up(self) -> None:
-        if self._down_since is not None:
-            seconds = time.monotonic() - self._down_since
+        if self.connected is False:
+            seconds = self.contact.outage
             log.info("etcd is back: seconds=%.1f revision=%d", seconds, self.revision)
-        self.connected, self.error, self._down_since = True, None, None
+        self.connected, self.error = True, None
+        self.contact.heard()
 
     def down(self, error: StoreError) -> None:
-        if self._down_since is None:
+        if self.connected is not False:
             log.warning("etcd is not watched, trying again: error=%s", error)
-            self._down_since = time.monotonic()
         self.connected, self.error = False, str(error)
+        self.contact.lost()
 
 
 class LeaseWatch:

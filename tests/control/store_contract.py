@@ -162,9 +162,11 @@ class ReadContract:
         async with watching(store) as watcher:
             await watcher.snapshot()
             status = store.status()
+            await eventually(lambda: store.status().age is not None)
         assert status.connected
         assert status.error is None
         assert (status.resyncs, status.skipped) == (0, 0)
+        assert status.outage == 0
 
     async def test_close_ends_a_blocked_watch_and_leaves_nothing_behind(
         self, rig: ReadRig, configured: None

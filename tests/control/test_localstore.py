@@ -224,11 +224,13 @@ async def test_a_process_killed_in_a_transaction_harms_nobody(
             await store.renew(lease)
         assert "locked" in (store.status().error or "")
         assert not store.status().connected
+        assert store.status().outage > 0
     finally:
         process.send_signal(signal.SIGKILL)
         await process.communicate()
     await store.renew(lease)
     assert store.status().connected
+    assert store.status().outage == 0
 
 
 # The change log.

@@ -351,6 +351,7 @@ async def test_a_wrong_new_file_is_refused_once_and_the_old_one_stays(
         await eventually(lambda: store.status().error is not None)
         assert "lies outside" in (store.status().error or "")
         assert not store.status().connected
+        assert store.status().outage > 0
         store.reload()
         store.reload()
         assert caplog.text.count("keeps its nodes") == 1
@@ -364,6 +365,7 @@ async def test_a_wrong_new_file_is_refused_once_and_the_old_one_stays(
         write(GOOD + "# the same nodes\n")
         await eventually(lambda: store.status().error is None)
         assert store.status().connected
+        assert store.status().outage == 0
         write(NETWORK)
         assert await watcher.next() == Snapshot(())
     assert store.status().resyncs == 1

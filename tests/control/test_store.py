@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from flannelette.control.store import Skipped
+from flannelette.control.store import Contact, Skipped
 
 ERROR = ValueError("because")
+
+
+def test_an_outage_begins_with_its_first_moment_and_ends_with_the_next_word() -> None:
+    now = 100.0
+    contact = Contact(lambda: now)
+    assert (contact.outage, contact.age) == (0.0, None)
+    contact.heard()
+    now = 130.0
+    assert (contact.outage, contact.age) == (0.0, 30.0)
+    contact.lost()
+    now = 140.0
+    contact.lost()
+    assert (contact.outage, contact.age) == (10.0, 40.0)
+    contact.heard()
+    assert (contact.outage, contact.age) == (0.0, 0.0)
 
 
 def test_an_entry_is_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:

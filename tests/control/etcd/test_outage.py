@@ -67,11 +67,13 @@ async def test_a_restart_loses_nothing_and_is_said_once(
             own_etcd.stop()
             await eventually(lambda: not place.store.status().connected)
             assert place.store.status().error
+            assert place.store.status().outage > 0
             own_etcd.start()
             await place.put(*range(2, 12))
             assert await next_numbers(watcher, 10) == list(range(2, 12))
             status = place.store.status()
             assert (status.connected, status.error) == (True, None)
+            assert status.outage == 0
             assert status.resyncs == 0
     assert caplog.text.count("not watched") == 1
     assert caplog.text.count("etcd is back") == 1

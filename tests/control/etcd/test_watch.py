@@ -10,6 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,24 @@ async def proxied(etcd: Etcd, proxy: EtcdProxy) -> AsyncIterator[Place]:
 
 
 # Where nothing breaks.
+
+
+async def test_that_there_is_nothing_new_is_news(tmp_path: Path) -> None:
+    """etcd says so every ten minutes; an idle watch is not taken for a dead one."""
+    flag = "--experimental-watch-progress-notify-interval=100ms"
+    with running_etcd(tmp_path, arguments=[flag]) as quick:
+        async with placed(quick) as place, watching(place.store) as watcher:
+            await watcher.snapshot()
+            contact = place.store._health.contact
+            told: list[float] = []
+
+            def heard_again() -> bool:
+                told.append(contact._heard or 0.0)
+                return len(set(told)) == 4
+
+            await eventually(heard_again)
+            await place.put(1)
+            assert await next_numbers(watcher, 1) == [1]
 
 
 async def test_nothing_is_missed_while_the_watch_begins(place: Place) -> None:
