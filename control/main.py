@@ -128,13 +128,24 @@ def _run(argv: Sequence[str]) -> int:
         names = " ".join(f"--{name}" for name in settings.without_effect)
         logging.warning("flags without effect here: %s", names)
 
+    from flannelette.control.systemd import privileges
+
+    privileges.give_up(settings)
+    try:
+        _run_agent(settings)
+    except OSError as error:
+        privileges.explain(error, settings)
+        raise
+    return 0
+
+
+def _run_agent(settings: config.Config) -> None:
     import uvloop
 
     from flannelette.control import agent
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(agent.run(settings))
-    return 0
 
 
 def _log_to_stderr(verbosity: int) -> None:

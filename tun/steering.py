@@ -35,16 +35,29 @@ _LOAD_ATTR = struct.Struct("<IIQQ")
 """union bpf_attr as BPF_PROG_LOAD has it, up to the licence; the rest may be absent."""
 
 
+_kept: int | None = None
+"""The program's descriptor, for as long as the process lives."""
+
+
+def keep_loaded() -> None:
+    """Load the program now, while we may, for every steer() to come: a process that
+    gives up its capabilities opens TUN devices later. Raises OSError, as steer()."""
+    global _kept
+    if _kept is None:
+        _kept = _load(PROGRAM)
+
+
 def steer(fd: int) -> None:
     """Give the TUN device behind fd, and so all its queues, the program.
 
     Raises OSError: EPERM without CAP_BPF (or CAP_SYS_ADMIN before Linux 5.8), where
     bpf(2) is privileged; ENOSYS, EINVAL where there is no such thing."""
-    program = _load(PROGRAM)
+    program = _load(PROGRAM) if _kept is None else _kept
     try:
         fcntl.ioctl(fd, _TUNSETSTEERINGEBPF, struct.pack("i", program))
     finally:
-        os.close(program)  # the device has its own reference
+        if program != _kept:
+            os.close(program)  # the device has its own reference
 
 
 def _load(program: bytes) -> int:
@@ -69,7 +82,7 @@ def _load(program: bytes) -> int:
     )
     if fd < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return fd
+    return fd  # close-on-exec, as all that bpf(2) makes
 
 
 # ---- the program ---------------------------------------------------------------------

@@ -13,6 +13,7 @@ of its own, and learns nothing of their order (M3, M4).
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -196,6 +197,15 @@ class IptablesBackend:
     def _find(self, what: str) -> str | None:
         variants = ("", "-nft", "-legacy")
         return find(*(f"{self.name}{variant}-{what}" for variant in variants))
+
+    @property
+    def raw(self) -> bool:
+        """Does it speak with the kernel over raw sockets, as legacy does? A program
+        that we do not know may."""
+        path = self._restore
+        return path is not None and "nft" not in os.path.basename(
+            os.path.realpath(path)
+        )
 
     def missing(self) -> str | None:
         there = {"restore": self._restore, "save": self._save}

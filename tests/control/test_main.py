@@ -24,6 +24,7 @@ from flannelette.control.config import Config
 from flannelette.control.errors import HostError, LeaseLost
 from flannelette.control.flags import ENVIRONMENT, usage
 from flannelette.control.main import main
+from flannelette.control.systemd import privileges
 from tests.control.test_status import DOCUMENT
 from tests.helpers import uvloops
 from tests.helpers.wrongflags import WRONG
@@ -190,6 +191,7 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> AgentFactory:
         fake.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, fake.__name__, fake)
         monkeypatch.setattr("flannelette.control.agent", fake, raising=False)
+        monkeypatch.setattr(privileges, "give_up", lambda settings: None)  # not ours
 
     return replace
 
