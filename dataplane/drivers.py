@@ -27,6 +27,10 @@ OnError = Callable[[OSError], None]
 class Driver(Protocol):
     """Runs a path. Made and closed on the event loop; making one raises OSError."""
 
+    @property
+    def pumping(self) -> bool:
+        """Do all pumps still run? No, if one has ended, whether it could tell or not."""
+
     def close(self) -> None:
         """Stop pumping; when this returns no pump is under way."""
 
@@ -52,6 +56,10 @@ class ThreadDriver:
         except RuntimeError as error:  # the machine has no thread left for us
             self.close()
             raise OSError(errno.EAGAIN, str(error)) from None
+
+    @property
+    def pumping(self) -> bool:
+        return all(thread.is_alive() for thread in self._threads)
 
     def _start(self, directions: tuple[Direction, ...]) -> None:
         name = "-".join(["pump", *(d.name.lower() for d in directions)])
@@ -89,6 +97,7 @@ class LoopDriver:
         # libuv gives up a descriptor that reports an error, as a deleted TUN does. An
         # epoll around it is just readable then, and the pump learns the reason.
         self._epolls: dict[Direction, select.epoll] = {}
+        self.pumping = True
         fds = {
             Direction.TX: [config.tun_fd],
             Direction.RX: [config.udp_fd, config.udp6_fd],
@@ -108,6 +117,7 @@ class LoopDriver:
             self._path.pump(direction, BUDGET)
         except OSError as error:
             self._loop.remove_reader(self._epolls[direction].fileno())
+            self.pumping = False
             self._on_error(error)
 
     def close(self) -> None:

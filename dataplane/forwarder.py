@@ -27,7 +27,7 @@ from ipaddress import IPv4Address, IPv6Address
 from operator import and_
 from typing import Literal
 
-from flannelette.dataplane.drivers import DRIVERS, OnError, open_driver
+from flannelette.dataplane.drivers import DRIVERS, Driver, OnError, open_driver
 from flannelette.dataplane.offloads import OFFLOADS, granted
 from flannelette.dataplane.path import Path, open_path
 from flannelette.dataplane.peertotals import Peer, PeerTotals
@@ -131,6 +131,7 @@ class Forwarder:
         self._totals = PeerTotals()
         self._tun: TunDevice | None = None
         self._paths: list[Path] = []
+        self._drivers: list[Driver] = []
         self._watching = Watching()
         self._running: ExitStack | None = None
 
@@ -155,6 +156,7 @@ class Forwarder:
         the device is still the caller's, and start() may be tried again."""
         on_first_error = _once(on_error)
         paths: list[Path] = []
+        drivers: list[Driver] = []
         with ExitStack() as undo:
             # One eventfd stops the pumps of all queues: they end together.
             stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -169,8 +171,9 @@ class Forwarder:
                 undo.callback(self._watching.path_ends, queue, path)
                 driver = open_driver(self._driver_name, path, config, on_first_error)
                 undo.callback(driver.close)
+                drivers.append(driver)
             running = undo.pop_all()
-        self._tun, self._paths = tun, paths
+        self._tun, self._paths, self._drivers = tun, paths, drivers
         # What stops first is pushed last: drivers and paths, their eventfd, the TUN.
         self._running = ExitStack()
         self._running.callback(tun.close)
@@ -213,6 +216,11 @@ class Forwarder:
         return reduce(and_, (path.offloads() for path in self._paths))
 
     @property
+    def pumping(self) -> bool:
+        """Does it forward? Not before start(), and not once a pump has ended."""
+        return bool(self._drivers) and all(one.pumping for one in self._drivers)
+
+    @property
     def steering(self) -> Literal["fixed", "automatic"] | None:
         """Does a flow keep its queue of the TUN, or may the kernel change it? None
         where there is nothing to choose: one queue, or no TUN."""
@@ -225,7 +233,7 @@ class Forwarder:
         running, self._running = self._running, None
         if running is not None:
             running.close()
-        self._tun, self._paths = None, []
+        self._tun, self._paths, self._drivers = None, [], []
 
     def close(self) -> None:
         self.stop()

@@ -16,6 +16,7 @@ from flannelette.dataplane.drivers import DRIVERS, open_driver
 from flannelette.encap.drop import Drop
 from flannelette.native.api import Direction
 from tests.helpers.bench import Bench, bench
+from tests.helpers.forwarders import until
 from tests.helpers.packets import packet
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
@@ -100,8 +101,10 @@ def test_a_dead_descriptor_is_told_once(
             told.set()
 
         running = open_driver(driver, it.path, it.config, on_error)
+        assert running.pumping
         it.peer.sendto(packet(), it.underlay.getsockname())
         await asyncio.wait_for(told.wait(), 10)
+        await until(lambda: not running.pumping)  # a thread tells before it ends
         it.peer.sendto(packet(), it.underlay.getsockname())
         running.close()
         await asyncio.sleep(0)

@@ -54,11 +54,13 @@ async def test_routes_and_counters_outlive_the_tun(datapath: str, driver: str) -
         for turn in (1, 2):
             tun, kernel = new_tun()
             forwarder.start(tun, ENDPOINT, fail)
+            assert forwarder.pumping
             await loop.sock_sendall(kernel, packet())
             got = await asyncio.wait_for(loop.sock_recv(peer, 65536), 10)
             assert got == packet(ttl=63)
             forwarder.stop()
             forwarder.stop()
+            assert not forwarder.pumping
             assert forwarder.counters(Direction.TX).packets == turn
             kernel.close()
         assert forwarder.routes == [route]
@@ -327,6 +329,7 @@ async def test_a_lost_tun_is_told_once(
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(told) == turn
+        assert not forwarder.pumping
         forwarder.stop()
         for kernel in kernels:
             kernel.close()
