@@ -91,7 +91,7 @@ class Config:
     verbosity: int
     """0: INFO; 1 and more: DEBUG."""
     without_effect: tuple[str, ...] = ()
-    """Flags that were given, and that mean nothing here."""
+    """Flags that are not as they are by default, and that mean nothing here."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -103,7 +103,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         raise VersionWanted  # before the environment is looked at (C3)
     absent = [flag for flag in FLAGS if flag.name not in ("version", *given)]
     said = given | goflags.from_environ(absent, environ, ENVIRONMENT)
-    values = goflags.defaults(FLAGS) | said
+    unsaid = goflags.defaults(FLAGS)
+    values = unsaid | said
     for one, other in _TOGETHER:
         if bool(values[one]) != bool(values[other]):
             present, missing = (one, other) if values[one] else (other, one)
@@ -116,14 +117,16 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
         )
     if values["kube-subnet-mgr"]:
         raise ConfigError(
-            "--kube-subnet-mgr: leases in Kubernetes are not supported yet: give "
-            "--store, or the --etcd flags"
+            "--kube-subnet-mgr=true: leases in Kubernetes are not supported yet: "
+            "give --store, or the --etcd flags"
         )
     values |= {
         "iptables-forward-rules": said.get("iptables-forward-rules"),
         "operator-socket": socket,
         "verbosity": values["v"],
-        "without-effect": tuple(name for name in WITHOUT_EFFECT if name in said),
+        "without-effect": tuple(
+            it for it in WITHOUT_EFFECT if values[it] != unsaid[it]
+        ),
     }
     names = (member.name for member in fields(Config))
     return Config(**{name: values[name.replace("_", "-")] for name in names})

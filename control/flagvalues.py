@@ -102,11 +102,14 @@ def _is_ipv6(text: str) -> bool:
 def regex(text: str) -> str:
     """A regular expression that Python reads as Go does: Go has POSIX's classes of
     characters besides, which Python takes for something else, with a FutureWarning."""
+    present(text)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            re.compile(present(text))
-        except re.error as error:
+            re.compile(text, re.ASCII)
+        except RecursionError:
+            raise ValueError("it is no regular expression: too deep") from None
+        except (re.error, OverflowError, ValueError) as error:
             raise ValueError(f"it is no regular expression: {error}") from None
         except Warning:
             raise ValueError(

@@ -143,7 +143,7 @@ def usage(groups: Mapping[str, Iterable[Flag]]) -> str:
             text = flag.help.replace("`", "", 2)
             if flag.repeated:
                 text += " (may be repeated)"
-            elif flag.default and flag.kind is not boolean:
+            elif flag.default and (flag.kind, flag.default) != (boolean, "false"):
                 text += f" (default {flag.default})"
             lines.append(f"  --{flag.name}" + (f" {name[1]}" if name else ""))
             lines.append(textwrap.indent(_wrapped(text), " " * 6))
