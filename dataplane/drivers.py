@@ -29,7 +29,7 @@ class Driver(Protocol):
 
     @property
     def pumping(self) -> bool:
-        """Do all pumps still run? No, if one has ended, whether it could tell or not."""
+        """Do all pumps still run? One may have ended without a word."""
 
     def close(self) -> None:
         """Stop pumping; when this returns no pump is under way."""
