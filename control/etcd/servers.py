@@ -11,6 +11,7 @@ Together with channel.py this is all that sees gRPC objects.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +26,10 @@ import grpc.aio
 from aetcd import rpc
 
 from flannelette.control.errors import StoreError, StoreUnavailable
-from flannelette.control.etcd.settings import EtcdSettings, read_tls
+from flannelette.control.etcd.certificates import Certificates
+from flannelette.control.etcd.settings import EtcdSettings, TLSFiles
+
+log = logging.getLogger(__name__)
 
 BUDGET = 3.0
 """Seconds within which a call is answered or fails."""
@@ -71,14 +75,13 @@ _AUTH_IS_OFF = "authentication is not enabled"
 class Server:
     """One endpoint, its connection, and aetcd's stubs on it."""
 
-    def __init__(
-        self, address: str, credentials: grpc.ChannelCredentials | None
-    ) -> None:
+    def __init__(self, address: str, tls: TLSFiles | None) -> None:
         self.address = address
         target = f"dns:///{address}"  # else a host named unix or dns is a scheme
-        if credentials is None:
+        if tls is None:
             self.channel = grpc.aio.insecure_channel(target, OPTIONS)
         else:
+            credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
             self.channel = grpc.aio.secure_channel(target, credentials, OPTIONS)
         self.kv: Any = rpc.KVStub(self.channel)
         self.lease: Any = rpc.LeaseStub(self.channel)
@@ -98,15 +101,14 @@ class Servers:
 
     def __init__(self, settings: EtcdSettings) -> None:
         """Raises ConfigError for certificates that cannot be used."""
-        tls = read_tls(settings)
-        self._credentials = None
-        if tls is not None:
-            self._credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.cert)
+        self._certificates = Certificates(settings)
         self._settings = settings
         self._addresses = settings.addresses
         self._current = 0
         # grpc.aio binds a channel to the running loop, so none before the first call.
         self._servers: dict[str, Server] = {}
+        self._silent: set[str] = set()
+        """Those of which it was said that they do not answer."""
         # None: to be fetched; empty: etcd wants none.
         self._token: str | None = None if settings.username else ""
         self._login = asyncio.Lock()
@@ -143,7 +145,19 @@ class Servers:
             self.answered, self.error = False, str(error)
             raise
         self.answered, self.error = True, None
+        self._tell(server, failures)
         return answer
+
+    def _tell(self, answering: Server, failures: dict[str, str]) -> None:
+        """That a server does not answer where another does, once; who calls says it
+        where none does."""
+        if answering.address in self._silent:
+            self._silent.remove(answering.address)
+            log.info("an etcd server answers again: server=%s", answering.address)
+        for address, reason in failures.items():
+            if address not in {answering.address, *self._silent}:
+                self._silent.add(address)
+                log.warning("an etcd server does not answer: error=%s", reason)
 
     @asynccontextmanager
     async def stream(self, method: Method) -> AsyncIterator[Any]:
@@ -204,12 +218,20 @@ class Servers:
                 while self._servers:
                     await self._servers.popitem()[1].channel.close()
 
+    def reload(self) -> bool:
+        """If there are new certificates: new connections for what begins from now on.
+        The old ones last as long as a call or stream uses them."""
+        changed = self._certificates.read_again()
+        if changed:
+            self._servers.clear()
+        return changed
+
     def _server(self) -> Server:
         """The current server. Raises StoreUnavailable after close()."""
         self._check_open()
         address = self._addresses[self._current]
         if address not in self._servers:
-            self._servers[address] = Server(address, self._credentials)
+            self._servers[address] = Server(address, self._certificates.files)
         return self._servers[address]
 
     async def _try(self, server: Server, method: Method, request: Any) -> Any:
@@ -253,6 +275,8 @@ class Servers:
                 raise self._refusal(error) from None
             self._rotate(server)
             reason = _details(error).replace(f"ipv4:{server.address}: ", "")
+            if _TLS_ALERT in reason:
+                reason = self._refused(reason)
             raise StoreUnavailable(f"{server.address}: {reason}") from None
         except (
             StoreUnavailable,
@@ -270,8 +294,15 @@ class Servers:
             f"etcd refuses: {_details(error)} (user={user!r} prefix={prefix!r})"
         )
 
+    def _refused(self, reason: str) -> str:
+        """What a handshake means that the server has ended."""
+        if end := self._certificates.ran_out():
+            return f"our client certificate ran out at {end}"
+        return f"the server seems to refuse our client certificate ({reason})"
+
     def _rotate(self, failed: Server) -> None:
         """Make the next server current, unless somebody has done so already."""
+        self.reload()
         if self._addresses[self._current] == failed.address:
             self._current = (self._current + 1) % len(self._addresses)
 
@@ -292,6 +323,4 @@ def _details(error: grpc.aio.AioRpcError) -> str:
     text = " ".join((error.details() or error.code().name).split())
     text = text.rpartition("last error: ")[2]
     text = re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)
-    if _TLS_ALERT in text:
-        text = f"the server seems to refuse our client certificate ({text})"
     return text[:300]

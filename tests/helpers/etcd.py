@@ -16,7 +16,6 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
@@ -25,12 +24,12 @@ from unittest.mock import patch
 import grpc
 import grpc.aio
 import pytest
-import trustme
 
 from flannelette.control.errors import StoreError
 from flannelette.control.etcd import servers
 from flannelette.control.etcd.settings import EtcdSettings
 from flannelette.control.etcd.store import EtcdStore
+from tests.helpers.authority import Authority, TLSPaths as TLSPaths
 from tests.helpers.etcdclient import Client
 from tests.helpers.storerig import DEADLINE, eventually
 
@@ -58,34 +57,9 @@ def free_ports(number: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-@dataclass(frozen=True)
-class TLSPaths:
-    """Files for both ends; the client's certificate is signed by the same authority."""
-
-    ca: str
-    server_cert: str
-    server_key: str
-    client_cert: str
-    client_key: str
-
-
 def make_tls(directory: Path, address: str = "127.0.0.1") -> TLSPaths:
     """An authority, with a certificate for a client and one for a server there."""
-    ca = trustme.CA()
-    server = ca.issue_cert(address)
-    client = ca.issue_cert("flannel@example.org", common_name="flannel")
-    paths = TLSPaths(
-        *(
-            str(directory / name)
-            for name in ("ca.pem", "server.pem", "server.key", "client.pem", "key.pem")
-        )
-    )
-    ca.cert_pem.write_to_path(paths.ca)
-    server.cert_chain_pems[0].write_to_path(paths.server_cert)
-    server.private_key_pem.write_to_path(paths.server_key)
-    client.cert_chain_pems[0].write_to_path(paths.client_cert)
-    client.private_key_pem.write_to_path(paths.client_key)
-    return paths
+    return Authority(directory, address).paths
 
 
 class Etcd:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import socket
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+from aetcd import rpc
 
 from flannelette.control.errors import StoreUnavailable
+from flannelette.control.etcd.servers import Servers
 from flannelette.control.etcd.settings import EtcdSettings
 from tests.helpers.etcd import (
     Etcd,
@@ -64,7 +67,9 @@ def dead_endpoint() -> str:
     return f"http://127.0.0.1:{free_ports(1)[0]}"
 
 
-async def test_a_dead_first_endpoint_is_passed_over(etcd: Etcd) -> None:
+async def test_a_dead_first_endpoint_is_passed_over(
+    etcd: Etcd, caplog: pytest.LogCaptureFixture
+) -> None:
     """E36: flanneld's own default has two, of which one is dead."""
     settings = replace(etcd.settings("/dead"), endpoints=(dead_endpoint(), etcd.url))
     async with opened(settings) as store, etcd.client() as client:
@@ -74,6 +79,34 @@ async def test_a_dead_first_endpoint_is_passed_over(etcd: Etcd) -> None:
             await client.put("/dead/subnets/10.5.200.0-24", attrs_of(IPS[1]).encode())
             await watcher.added()
         await store.renew(lease)
+    (record,) = caplog.records
+    assert "an etcd server does not answer: error=127.0.0.1:" in record.getMessage()
+
+
+async def test_servers_that_die_and_come_back_are_told_once(
+    own_etcd: Etcd,
+    tmp_path_factory: pytest.TempPathFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whenever another one answers in their place."""
+    caplog.set_level(logging.INFO)
+    request = rpc.RangeRequest(key=b"a")
+    with running_etcd(tmp_path_factory.mktemp("etcd")) as other:
+        settings = replace(own_etcd.settings(), endpoints=(own_etcd.url, other.url))
+        servers = Servers(settings)
+        for dead in (own_etcd, other):
+            dead.stop()
+            for _ in range(3):
+                await servers.call(lambda server: server.kv.Range, request)
+            dead.start()
+        await servers.close()
+    told = [(record.levelname, str(record.args)) for record in caplog.records]
+    one, two = own_etcd.url[7:], other.url[7:]
+    assert [(level, one in text, two in text) for level, text in told] == [
+        ("WARNING", True, False),
+        ("INFO", True, False),
+        ("WARNING", False, True),
+    ]
 
 
 async def test_a_silent_first_endpoint_leaves_time_for_the_second(etcd: Etcd) -> None:
