@@ -20,7 +20,14 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
 from contextlib import (
     ExitStack,
     aclosing,
@@ -28,10 +35,10 @@ from contextlib import (
     contextmanager,
     suppress,
 )
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flannelette.control.clients import attend
 from flannelette.control.errors import HostError, one_line
 from flannelette.control.subnetfile import make_directory
 
@@ -49,7 +56,6 @@ DEADLINE = 5.0
 """Seconds for one exchange, on either side; of a stream, for its first line and for
 what is left once the client wants no more. Between them it may be slow."""
 _LOCK_RETRY = 0.05
-_ACCEPT_RETRY = 1.0
 
 
 @asynccontextmanager
@@ -68,52 +74,16 @@ async def serve(
         except OSError as error:
             error.add_note(f"while opening the operator socket {path}")
             raise
-        serving = _serve(listener, commands, streams or {})
-        server = asyncio.create_task(serving, name="operator")
+
+        def answer(client: socket.socket) -> Coroutine[None, None, None]:
+            return _answer(client, commands, streams or {})
+
+        server = asyncio.create_task(attend(listener, answer), name="operator")
         try:
             yield
         finally:
             server.cancel()
             await asyncio.wait([server])
-
-
-async def _serve(listener: socket.socket, commands: Commands, streams: Streams) -> None:
-    """Accept clients until cancelled, and then leave those that are there.
-
-    Not asyncio's Server: when it is closed it loses connections that it has accepted
-    in the same moment."""
-    said = False
-    async with asyncio.TaskGroup() as clients:
-        while True:
-            await _readable(listener)
-            try:
-                connection, _ = listener.accept()
-            except BlockingIOError:  # the client has gone
-                continue
-            except OSError as error:
-                if not said:
-                    log.warning("cannot accept an operator: error=%s", error)
-                    said = True
-                await asyncio.sleep(_ACCEPT_RETRY)
-                continue
-            connection.setblocking(False)
-            client = clients.create_task(_answer(connection, commands, streams))
-            # Not in the task: it may be cancelled before its first step.
-            client.add_done_callback(partial(_close, connection))
-
-
-async def _readable(listener: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(listener, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(listener)
-
-
-def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
-    connection.close()
 
 
 async def _answer(
