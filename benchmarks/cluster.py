@@ -24,7 +24,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from flannelette.benchmarks.netns import RigError, inside, tool
 from flannelette.benchmarks.rig import Rig
@@ -46,11 +46,21 @@ class ProgramDied(RigError):
     """A program that should run does not; the message has its last log lines."""
 
 
+class Place(Protocol):
+    """Where programs are started: a rig, or a service manager on it."""
+
+    def host(self, number: int) -> str: ...
+
+    def popen(
+        self, ns: str, command: Sequence[str | os.PathLike[str]], **options: Any
+    ) -> subprocess.Popen[Any]: ...
+
+
 class Program:
     """A program that is to run as long as the rig does."""
 
     def __init__(
-        self, rig: Rig, ns: str, name: str, command: Sequence[str], log: Path
+        self, rig: Place, ns: str, name: str, command: Sequence[str], log: Path
     ) -> None:
         self.name = name
         self._log = log
@@ -79,7 +89,7 @@ class Daemon(Program):
     """The daemon of one host."""
 
     def __init__(
-        self, rig: Rig, number: int, directory: Path, flags: Sequence[str]
+        self, rig: Place, number: int, directory: Path, flags: Sequence[str]
     ) -> None:
         self.number = number
         directory.mkdir(exist_ok=True)
@@ -121,6 +131,8 @@ class Cluster:
         """`flags` go to every daemon, and have the last word. `backend` is as in the
         network configuration. `ipv6` is for dual stack, on a rig with IPv6."""
         self.daemons: dict[int, Daemon] = {}
+        self.managers: dict[int, Place] = {}
+        """Who starts a host's daemon, if it is not the rig."""
         self._rig = rig
         self._directory = directory
         self._flags = [f"--datapath={datapath}", f"--driver={driver}", *flags]
@@ -168,7 +180,8 @@ class Cluster:
     def start_daemon(self, number: int, *flags: str) -> Daemon:
         """Start a host's daemon, for the first time or again, with flags of its own."""
         directory = self._directory / f"h{number}"
-        daemon = Daemon(self._rig, number, directory, [*self._flags, *flags])
+        place = self.managers.get(number, self._rig)
+        daemon = Daemon(place, number, directory, [*self._flags, *flags])
         self.daemons[number] = daemon
         return daemon
 
@@ -231,16 +244,7 @@ class Cluster:
         return "\n".join(lines)
 
     def _start_etcd(self, url: str, deadline: float) -> None:
-        command = [
-            tool("etcd"),
-            "--name=rig",
-            f"--data-dir={self._directory / 'etcd'}",
-            f"--listen-client-urls={url}",
-            f"--advertise-client-urls={url}",
-            "--listen-peer-urls=http://127.0.0.1:2380",
-            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-            "--initial-cluster=rig=http://127.0.0.1:2380",
-        ]
+        command = etcd_command(self._directory / "etcd", url)
         host, log = self._rig.host(1), self._directory / "etcd.log"
         self._etcd = Program(self._rig, host, "etcd", command, log)
         config = json.dumps(self._network)
@@ -267,6 +271,20 @@ class Cluster:
                 return connection.getresponse().status == HTTPStatus.OK
             except (OSError, HTTPException):
                 return False
+
+
+def etcd_command(data: Path, url: str) -> list[str]:
+    """A server of its own, with its data there. Raises RigError."""
+    return [
+        tool("etcd"),
+        "--name=rig",
+        f"--data-dir={data}",
+        f"--listen-client-urls={url}",
+        f"--advertise-client-urls={url}",
+        "--listen-peer-urls=http://127.0.0.1:2380",
+        "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+        "--initial-cluster=rig=http://127.0.0.1:2380",
+    ]
 
 
 def _toml(members: Mapping[str, Any]) -> Iterator[str]:

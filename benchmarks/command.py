@@ -1,4 +1,4 @@
-"""How `flannelette bench` and `flannelette lab` begin, fail and end."""
+"""How `flannelette bench`, `bench-control` and `lab` begin, fail and end."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Probe:
 
     def arrivals(self) -> list[Arrival]:
         """Those that are there, and have not been told yet."""
-        found = []
+        found: list[Arrival] = []
         while True:
             try:
                 data, controls, _, _ = self._receiver.recvmsg(_ROOM, 128)

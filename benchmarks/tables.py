@@ -40,7 +40,7 @@ def show(results: Results, screen: Screen) -> None:
     """All of it: the machine, the figures by wire with their ratios, the notes."""
     screen.title(f"flannelette bench, run {results.run}, {results.started}")
     for name, text in (results.machine | results.settings).items():
-        screen.say(_labelled(name, text))
+        screen.say(labelled(name, text))
     screen.say()
     _legend(results, screen)
     for wire in sorted(results.wires, key=NO_WIRE.__eq__):  # which comes last
@@ -52,7 +52,7 @@ def show(results: Results, screen: Screen) -> None:
                 title = _on(wire, f"times {rival}")
                 _grid(results, wire, title, _RATIOS, _over(results, rival), screen)
     for note in results.notes:
-        screen.say(_labelled("note", note))
+        screen.say(labelled("note", note))
     if results.notes:
         screen.say()
 
@@ -75,7 +75,7 @@ def show_bars(verdicts: Sequence[Verdict], screen: Screen) -> None:
 def _legend(results: Results, screen: Screen) -> None:
     present = {figure.place.contender for figure in results}
     for name in _in_order(present & set(BY_NAME)):
-        screen.say(_labelled(name, BY_NAME[name].about))
+        screen.say(labelled(name, BY_NAME[name].about))
     screen.say(
         "\nMedians over the rounds, ± half of what lies between the least and the most."
         "\nCPU time per GB and what crosses: of one TCP flow, a packet being a full one"
@@ -87,7 +87,8 @@ def _on(wire: str, title: str) -> str:
     return title if wire == NO_WIRE else f"{wire} wire: {title}"
 
 
-def _labelled(name: str, text: str) -> str:
+def labelled(name: str, text: str) -> str:
+    """A line, or several, of what has a name."""
     return textwrap.fill(
         text,
         WIDTH,

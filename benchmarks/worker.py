@@ -6,7 +6,7 @@ import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from flannelette.benchmarks import netns
 from flannelette.benchmarks.contenders import Stand
 from flannelette.benchmarks.interrupts import held
 from flannelette.benchmarks.netns import RigError
+from flannelette.benchmarks.rig import Pod
 from flannelette.benchmarks.search import Trial
 
 PATIENCE = 10.0
@@ -23,17 +24,21 @@ COMMAND = (sys.executable, "-m", "flannelette.benchmarks.loadgen")
 
 
 class Worker:
-    """One process of loadgen.py, which does one thing at a time; it is started when it
-    is needed, and anew after a failure."""
+    """A process that does one thing at a time; it is started when it is needed, and
+    anew after a failure."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, command: Sequence[str] = COMMAND, name: str = "the load generator"
+    ) -> None:
+        self._command = command
+        self._name = name
         self._process: subprocess.Popen[bytes] | None = None
 
     def tell(self, **command: Any) -> None:
         """Send a command. Raises RigError, OSError."""
         if self._process is None:
             with held():
-                self._process = _start()
+                self._process = _start(self._command)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -47,7 +52,7 @@ class Worker:
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], seconds + PATIENCE)[0]:
             self.end()
-            raise RigError("the load generator does not answer")
+            raise RigError(f"{self._name} does not answer")
         line = self._process.stdout.readline()
         if not line:
             raise self._died()
@@ -65,12 +70,12 @@ class Worker:
         assert self._process.stderr is not None
         lines = self._process.stderr.read().decode(errors="replace").splitlines()
         self.end()
-        return RigError(f"the load generator ended: {' '.join(lines[-1:])}")
+        return RigError(f"{self._name} ended: {' '.join(lines[-1:])}")
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        COMMAND,
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -106,16 +111,37 @@ class LoadGenerator:
         self, stand: Stand, size: int, rate: float, seconds: float, segments: int = 1
     ) -> Trial:
         """UDP of `size` bytes at `rate` packets a second. Raises RigError."""
+        with self.stream(*stand.pods, size, rate, seconds, segments) as arrived:
+            return arrived()
+
+    @contextmanager
+    def stream(
+        self,
+        source: Pod,
+        target: Pod,
+        size: int,
+        rate: float,
+        seconds: float,
+        segments: int = 1,
+    ) -> Iterator[Callable[[], Trial]]:
+        """The same beside what the body does, which calls for its end. Raises
+        RigError."""
         try:
-            return self._datagrams(stand, size, rate, seconds, segments)
+            yield self._begin(source, target, size, rate, seconds, segments)
         except BaseException:
             self.receiver.end()  # or it would answer to this when asked about the next
+            self.sender.end()
             raise
 
-    def _datagrams(
-        self, stand: Stand, size: int, rate: float, seconds: float, segments: int
-    ) -> Trial:
-        source, target = stand.pods
+    def _begin(
+        self,
+        source: Pod,
+        target: Pod,
+        size: int,
+        rate: float,
+        seconds: float,
+        segments: int,
+    ) -> Callable[[], Trial]:
         to = str(target.address)
         self.receiver.tell(
             do="receive",
@@ -135,10 +161,14 @@ class LoadGenerator:
             seconds=seconds,
             segments=segments,
         )
-        sent = self.sender.answer(seconds)
-        self.receiver.tell(do="stop")
-        received = self.receiver.answer(PATIENCE)["packets"]
-        return Trial(sent["packets"], received, sent["seconds"])
+
+        def arrived() -> Trial:
+            sent = self.sender.answer(seconds)
+            self.receiver.tell(do="stop")
+            received = self.receiver.answer(PATIENCE)["packets"]
+            return Trial(sent["packets"], received, sent["seconds"])
+
+        return arrived
 
 
 @contextmanager

@@ -37,6 +37,7 @@ Commands:
   cleanup     remove the traffic rules that a daemon left
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
+  bench-control  measure a daemon in a cluster of thousands of nodes
   lab         see what copying costs, on this machine, as a page
   version     print the version
   help        print this
@@ -291,6 +292,7 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "cleanup": _cleanup,
     "demo": partial(_benchmark, "demo"),
     "bench": partial(_benchmark, "bench"),
+    "bench-control": partial(_benchmark, "controlbench"),
     "lab": partial(_benchmark, "lab"),
     "version": _version,
 }
