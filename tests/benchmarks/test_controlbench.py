@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flannelette.benchmarks import controlbench
+from flannelette.benchmarks import controlbench, rootless
 from flannelette.benchmarks.controlbench import Document
 from flannelette.benchmarks.controlmeasures import Finding, quantile
 from flannelette.benchmarks.netns import RigError
@@ -84,7 +84,7 @@ def run(monkeypatch: pytest.MonkeyPatch, findings: list[Finding], *flags: str) -
             raise RigError("etcd does not answer")
 
     monkeypatch.setattr(controlbench, "measure", measure)
-    monkeypatch.setattr(controlbench.rootless, "become_privileged", lambda: False)
+    monkeypatch.setattr(rootless, "become_privileged", lambda: False)
     return controlbench.main(["--backends=udp", "--daemons=0", *flags])
 
 
