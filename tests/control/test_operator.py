@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from flannelette.control import operator
+from flannelette.control import clients, operator
 from flannelette.control.errors import HostError
 from flannelette.control.operator import REQUEST_MAX, ask, serve
 from tests.helpers import uvloops
@@ -381,7 +381,7 @@ async def test_a_client_that_comes_at_the_end_is_not_kept(
 async def test_no_descriptors_for_clients_is_no_end(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(operator, "_ACCEPT_RETRY", 0.001)
+    monkeypatch.setattr(clients, "_ACCEPT_RETRY", 0.001)
     refusals = iter(range(3))
     accept = socket.socket.accept
 
