@@ -24,12 +24,14 @@ from pathlib import Path
 from flannelette.control import interface, mac, operator, report, subnetfile
 from flannelette.control.backends import choice
 from flannelette.control.backends.vxlan import VxlanBackend
+from flannelette.control.carrier import Carrier
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
 from flannelette.control.errors import (
     NetworkConfigError,
     StoreUnavailable,
 )
+from flannelette.control.extensioncarrier import ExtensionCarrier
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
@@ -136,7 +138,7 @@ class Agent:
             # ---- from here on the machine and the cluster change ---------------------
             carrier = open_carrier(config, plan, netlink)
             stack.callback(carrier.close)
-            keeper = await self._take_lease(store, plan)
+            keeper = await self._take_lease(store, plan, carrier)
             await carrier.start(keeper.lease)
             await rules.start(keeper.lease.subnets)
             node = Node(plan, store, keeper, carrier, rules)
@@ -183,11 +185,15 @@ class Agent:
                 log.info("network config: network=%s", networks)
                 return network
 
-    async def _take_lease(self, store: Store, plan: Plan) -> LeaseKeeper:
+    async def _take_lease(
+        self, store: Store, plan: Plan, carrier: Carrier
+    ) -> LeaseKeeper:
         own = 0
         if isinstance(plan.backend, VxlanBackend):
             own = mac.keep(mac_file(self._config.subnet_file))
         attrs = plan.backend.attrs(plan.external, own)
+        if isinstance(carrier, ExtensionCarrier):
+            attrs = await carrier.prepare(attrs)
         previous = subnetfile.previous_subnets(self._config.subnet_file)
 
         async def acquire() -> Lease:

@@ -58,9 +58,9 @@ def document(
 def _node(config: Config, plan: Plan | None, node: Node | None) -> dict[str, Any]:
     forwarder = node.carrier.forwarder if node else None
     used = forwarder.offloads if forwarder else NO_OFFLOAD
-    kernel = plan is not None and plan.backend.kernel
+    carried_by = plan.backend.carried_by if plan else "us"
     return {
-        "datapath": "kernel" if kernel else config.datapath,
+        "datapath": config.datapath if carried_by == "us" else carried_by,
         "driver": config.driver,
         "queues": config.queues,
         "steering": forwarder and forwarder.steering,

@@ -15,6 +15,8 @@ from flannelette.control.errors import HostError
 
 WIDTH = 80
 """Columns."""
+OUR_PATHS = ("native", "python")
+"""Datapaths of ours, which count packets."""
 _LABEL = 9
 """Columns of a label and the space after it."""
 
@@ -39,7 +41,8 @@ class NodeDocument(TypedDict):
     mac: str | None
     peer_check: str
     datapath: str
-    """`native` or `python`, which are ours, or `kernel`."""
+    """`native` or `python`, which are ours, or `kernel`; `others`: whoever carries the
+    packets, it is neither."""
     driver: str
     queues: int
     steering: str | None
@@ -258,7 +261,7 @@ def _node(node: NodeDocument) -> Iterator[tuple[str, str]]:
     yield "device", f"{node['device'] or 'none'}, MTU {node['mtu']}{mtu6}"
     if node["mac"] is not None:
         yield "", f"MAC {node['mac']}"
-    if node["datapath"] == "kernel":
+    if node["datapath"] not in OUR_PATHS:
         return
     if node["queues"] > 1:
         steering = f", {node['steering']} steering" if node["steering"] else ""
@@ -273,8 +276,11 @@ def _backend(node: NodeDocument) -> Iterator[str]:
         yield f"VNI {node['vni']}"
     if node["port"] is not None:
         yield f"port {node['port']}"
-    yield f"{node['datapath']} path"
-    if node["datapath"] != "kernel":
+    if node["datapath"] == "others":
+        yield "which others carry"
+    else:
+        yield f"{node['datapath']} path"
+    if node["datapath"] in OUR_PATHS:
         yield f"{node['driver']} driver"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from flannelette.control.errors import NetworkConfigError
 from flannelette.control.gojson import fold
@@ -20,6 +20,8 @@ from flannelette.dataplane.forwarder import Route
 Subnet = IPv4Network | IPv6Network
 Routes = dict[Subnet, Route]
 """How a lease's subnets are reached, by subnet."""
+CarriedBy = Literal["us", "kernel", "others"]
+"""Who carries the packets."""
 
 
 class Backend(Protocol):
@@ -30,8 +32,8 @@ class Backend(Protocol):
         """Flannel's name for it, as in Backend.Type."""
 
     @property
-    def kernel(self) -> bool:
-        """Does the kernel carry the packets? Otherwise we do."""
+    def carried_by(self) -> CarriedBy:
+        """Who carries its packets."""
 
     @property
     def port(self) -> int | None:
@@ -82,6 +84,13 @@ class Members:
 
     def has(self, name: str) -> bool:
         return name in self._members
+
+    def text(self, name: str) -> str:
+        """Empty if it is not given. Raises NetworkConfigError."""
+        value = self._members.get(name, "")
+        if not isinstance(value, str):
+            raise NetworkConfigError(f"network config: Backend.{name} is not a string")
+        return value
 
     def boolean(self, name: str) -> bool:
         """Raises NetworkConfigError."""

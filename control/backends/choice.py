@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from flannelette.control.backends.alloc import AllocBackend
 from flannelette.control.backends.backend import Backend
+from flannelette.control.backends.extension import ExtensionBackend
 from flannelette.control.backends.hostgw import HostGwBackend
 from flannelette.control.backends.udp import UdpBackend
 from flannelette.control.backends.vxlan import VxlanBackend
@@ -19,7 +21,12 @@ def from_config(config: NetworkConfig) -> Backend:
             return VxlanBackend.from_config(config)
         case HostGwBackend.type:
             return HostGwBackend.from_config(config)
-    known = ", ".join(each.type for each in (UdpBackend, VxlanBackend, HostGwBackend))
+        case AllocBackend.type:
+            return AllocBackend.from_config(config)
+        case ExtensionBackend.type:
+            return ExtensionBackend.from_config(config)
+    all_there_are = UdpBackend, VxlanBackend, HostGwBackend, AllocBackend
+    known = ", ".join(each.type for each in (*all_there_are, ExtensionBackend))
     raise NetworkConfigError(
         f"network config: backend {config.backend_type!r} is not supported: {known} are"
     )

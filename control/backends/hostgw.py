@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flannelette.control.backends.backend import Routes, wrong_type
+from flannelette.control.backends.backend import CarriedBy, Routes, wrong_type
 from flannelette.control.errors import HostError
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease, LeaseAttrs
@@ -22,7 +22,7 @@ class HostGwBackend:
     """flannel's host-gw backend (control/backend.py)."""
 
     type: ClassVar[str] = "host-gw"
-    kernel: ClassVar[bool] = True
+    carried_by: ClassVar[CarriedBy] = "kernel"
     port: ClassVar[None] = None
     ipv6: bool = False
     """Dual stack."""

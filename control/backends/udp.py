@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flannelette.control.backends.backend import Members, Routes
+from flannelette.control.backends.backend import CarriedBy, Members, Routes
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
@@ -25,7 +25,7 @@ class UdpBackend:
     """flannel's udp backend (control/backend.py)."""
 
     type: ClassVar[str] = "udp"
-    kernel: ClassVar[bool] = False
+    carried_by: ClassVar[CarriedBy] = "us"
     dual_underlay: ClassVar[bool] = False
     port: int = UDP_PORT
     """Where every node of the cluster listens (U1)."""

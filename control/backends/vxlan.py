@@ -14,7 +14,13 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar
 
 from flannelette.control import mac as macs
-from flannelette.control.backends.backend import Members, Routes, Subnet, wrong_type
+from flannelette.control.backends.backend import (
+    CarriedBy,
+    Members,
+    Routes,
+    Subnet,
+    wrong_type,
+)
 from flannelette.control.errors import NetworkConfigError
 from flannelette.control.gojson import GoJSONError, fold, loads_object
 from flannelette.control.interface import External
@@ -91,6 +97,10 @@ class VxlanBackend:
     @property
     def device6(self) -> str:
         return f"flannel-v6.{self.vni}"
+
+    @property
+    def carried_by(self) -> CarriedBy:
+        return "kernel" if self.kernel else "us"
 
     @property
     def dual_underlay(self) -> bool:

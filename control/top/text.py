@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.text import Text
 
 from flannelette.control.status import (
+    OUR_PATHS,
     NodeDocument,
     StatusDocument,
     duration,
@@ -157,16 +158,19 @@ def _node(node: NodeDocument) -> str:
 
 
 def _path(node: NodeDocument) -> str:
-    if node["datapath"] == "kernel":
-        return "the kernel"
+    if node["datapath"] not in OUR_PATHS:
+        return "the kernel" if node["datapath"] == "kernel" else "others"
     offloads = " ".join(node["offloads"]) or "none"
     queues = plural(node["queues"], "queue")
     return f"{node['datapath']}, {node['driver']}, {queues}, offloads: {offloads}"
 
 
 def _carried_by(status: StatusDocument) -> Part:
-    if status["node"]["datapath"] == "kernel":
+    datapath = status["node"]["datapath"]
+    if datapath == "kernel":
         return "the kernel carries the packets, and counts them", DIM
+    if datapath not in OUR_PATHS:
+        return "others carry the packets", DIM
     return "none yet", DIM
 
 
