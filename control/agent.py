@@ -32,6 +32,7 @@ from flannelette.control.errors import (
     StoreUnavailable,
 )
 from flannelette.control.extensioncarrier import ExtensionCarrier
+from flannelette.control.handover.handover import Handover
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
@@ -50,13 +51,13 @@ CONFIG_RETRY = 1.0
 """Seconds between two tries to read the network configuration (E12)."""
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, handover: Handover) -> None:
     """Be a node until SIGINT or SIGTERM. A second signal kills (C6).
 
     Raises ControlError or OSError when it cannot go on."""
     stop = asyncio.Event()
     with _signals(stop):
-        agent = asyncio.create_task(Agent(config).run(), name="agent")
+        agent = asyncio.create_task(Agent(config, handover).run(), name="agent")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
@@ -104,8 +105,10 @@ def mac_file(subnet_file: Path) -> Path:
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, handover: Handover) -> None:
         self._config = config
+        self._handover = handover
+        self._carrier: Carrier | None = None
         self._started = time.monotonic()
         self._store: Store | None = None
         self._plan: Plan | None = None
@@ -117,6 +120,7 @@ class Agent:
         config = self._config
         subnetfile.check(config.subnet_file)
         async with AsyncExitStack() as stack:
+            stack.callback(self._carry_no_more)  # the last thing: until then, forward
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
             external = await self._choose_interface(netlink)
@@ -136,8 +140,9 @@ class Agent:
             plan = self._plan = Plan(external, network, backend)
             rules = await open_rules(config, network)
             # ---- from here on the machine and the cluster change ---------------------
-            carrier = open_carrier(config, plan, netlink)
-            stack.callback(carrier.close)
+            carrier = open_carrier(config, plan, netlink, self._handover)
+            self._carrier = carrier
+            self._handover.refuse("the packets are not carried by us now")
             keeper = await self._take_lease(store, plan, carrier)
             await carrier.start(keeper.lease)
             await rules.start(keeper.lease.subnets)
@@ -147,6 +152,11 @@ class Agent:
             self._node = node
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
             await node.live()
+
+    def _carry_no_more(self) -> None:
+        if self._carrier is not None:
+            self._carrier.close()
+        self._handover.close()
 
     async def _choose_interface(self, netlink: Netlink, dual: bool = False) -> External:
         external = interface.select(

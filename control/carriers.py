@@ -9,6 +9,7 @@ from flannelette.control.backends.vxlan import VxlanBackend
 from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config
 from flannelette.control.extensioncarrier import ExtensionCarrier
+from flannelette.control.handover.handover import Handover
 from flannelette.control.kernelcarrier import HostGwCarrier, VxlanCarrier
 from flannelette.control.nocarrier import NoCarrier
 from flannelette.control.plan import Plan
@@ -16,8 +17,11 @@ from flannelette.control.usercarrier import open_user_carrier
 from flannelette.tun.link import Netlink
 
 
-def open_carrier(config: Config, plan: Plan, netlink: Netlink) -> Carrier:
-    """Ready to carry once there is a lease. Raises OSError."""
+def open_carrier(
+    config: Config, plan: Plan, netlink: Netlink, handover: Handover
+) -> Carrier:
+    """Ready to carry once there is a lease; what forwards already is taken over by the
+    carrier that can. Raises OSError."""
     match plan.backend:
         case AllocBackend():
             return NoCarrier()
@@ -27,4 +31,4 @@ def open_carrier(config: Config, plan: Plan, netlink: Netlink) -> Carrier:
             return HostGwCarrier(plan, netlink)
         case VxlanBackend(kernel=True) as vxlan:
             return VxlanCarrier(plan, vxlan, netlink)
-    return open_user_carrier(config, plan, netlink)
+    return open_user_carrier(config, plan, netlink, handover)

@@ -16,11 +16,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flannelette.control import config, flags, flagvalues, goflags, operator, status
 from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
+
+if TYPE_CHECKING:
+    from flannelette.control.handover.handover import Handover
 
 USAGE = """\
 Usage: flannelette COMMAND [...]
@@ -143,10 +147,22 @@ def _run(argv: Sequence[str]) -> int:
 def _run_agent(settings: config.Config) -> None:
     import uvloop
 
+    from flannelette.control.handover import fdstore
+    from flannelette.control.handover.handover import Handover
+    from flannelette.control.systemd.notify import Notifier
+
+    notifier = Notifier.from_environ(os.environ)
+    handover = Handover(notifier, fdstore.inherited(os.environ))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_daemon(settings, handover))
+
+
+async def _daemon(settings: config.Config, handover: Handover) -> None:
+    handover.adopt(settings)  # before anything else, the rest of us included
+
     from flannelette.control import agent
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(agent.run(settings))
+    await agent.run(settings, handover)
 
 
 def _log_to_stderr(verbosity: int) -> None:

@@ -10,11 +10,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 
-from flannelette.control.backends.backend import Routes, Subnet
+from flannelette.control.backends.backend import Backend, Routes, Subnet
 from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.config import Config
 from flannelette.control.directroutes import DirectRoutes
 from flannelette.control.errors import one_line
+from flannelette.control.forwarders import open_forwarder, wishes
+from flannelette.control.handover.document import Opened
+from flannelette.control.handover.handover import Adopted, Handover
 from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route, Vxlan
@@ -25,41 +28,51 @@ from flannelette.tun.link import LinkState, Netlink
 log = logging.getLogger(__name__)
 
 
-def open_user_carrier(config: Config, plan: Plan, netlink: Netlink) -> UserCarrier:
-    """With its underlay sockets bound and its TUN open. Raises OSError."""
-    forwarder = Forwarder(
-        _open_underlay(config, plan),
-        config.datapath,
-        config.driver,
-        config.offload,
-        config.batch,
-        config.peer_check,
-        config.time_stages,
-    )
+def open_user_carrier(
+    config: Config, plan: Plan, netlink: Netlink, handover: Handover
+) -> UserCarrier:
+    """With its underlay sockets bound and its TUN open, or those of the daemon before.
+    Raises OSError."""
+    opened = _to_open(config, plan)
+    adopted = handover.take(opened)
+    if adopted is not None:
+        forwarder = adopted.forwarder
+        return UserCarrier(plan, forwarder, netlink, opened, handover, adopted)
+    forwarder = open_forwarder(config, _open_underlay(opened, plan.backend))
     with ExitStack() as undo:
-        carrier = UserCarrier(plan, forwarder, netlink)
+        carrier = UserCarrier(plan, forwarder, netlink, opened, handover)
         undo.callback(carrier.close)
         carrier.open_tun()
         undo.pop_all()
     return carrier
 
 
-def _open_underlay(config: Config, plan: Plan) -> Underlay:
-    """Raises OSError."""
+def _to_open(config: Config, plan: Plan) -> Opened:
     backend, external = plan.backend, plan.external
     assert backend.port is not None
-    if not isinstance(backend, VxlanBackend):
-        return open_underlay(external.address, backend.port, config.queues)
+    vxlan = isinstance(backend, VxlanBackend)
+    return Opened(
+        address=external.address,
+        port=backend.port,
+        address6=external.address6 if vxlan and plan.dual else None,
+        queues=config.queues,
+        flows=FLOWS if vxlan else 0,
+        offload=wishes(config),
+    )
+
+
+def _open_underlay(opened: Opened, backend: Backend) -> Underlay:
+    """Raises OSError."""
     try:
         return open_underlay(
-            external.address,
-            backend.port,
-            config.queues,
-            external.address6 if plan.dual else None,
-            FLOWS,
+            opened.address,
+            opened.port,
+            opened.queues,
+            opened.address6,
+            opened.flows,
         )
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:  # W11
+        if error.errno == errno.EADDRINUSE and isinstance(backend, VxlanBackend):  # W11
             device = backend.device
             error.add_note(
                 f"the kernel's device {device} may have it, which flanneld leaves "
@@ -71,13 +84,25 @@ def _open_underlay(config: Config, plan: Plan) -> Underlay:
 class UserCarrier:
     """A Carrier (carrier.py) with a Forwarder; it replaces a TUN that is lost."""
 
-    def __init__(self, plan: Plan, forwarder: Forwarder, netlink: Netlink) -> None:
-        """The forwarder is the carrier's from here on."""
+    def __init__(
+        self,
+        plan: Plan,
+        forwarder: Forwarder,
+        netlink: Netlink,
+        opened: Opened,
+        handover: Handover,
+        adopted: Adopted | None = None,
+    ) -> None:
+        """The forwarder is the carrier's from here on; `opened` is what its descriptors
+        are for. `adopted`: it forwards already."""
         self.forwarder = forwarder
         self.due = asyncio.Event()
         self.device: str | None = None
         self._plan = plan
         self._netlink = netlink
+        self._opened = opened
+        self._handover = handover
+        self._adopted = adopted
         self._lease: Lease | None = None
         self._tun: TunDevice | None = None
         """While it is not the forwarder's."""
@@ -101,6 +126,9 @@ class UserCarrier:
 
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
         # One call for all: a node that joins learns of every peer at once.
+        if not self._heard:  # and what the daemon before has left was confirmed, or not
+            left = (route.subnet for route in self.forwarder.routes)
+            removed = [*removed, *(subnet for subnet in left if subnet not in added)]
         if gone := [Route.to(subnet) for subnet in removed]:
             self.forwarder.del_routes(gone)
         if added:
@@ -108,6 +136,7 @@ class UserCarrier:
         if self._direct.wanted or not self._heard:
             self.due.set()
         self._heard = True
+        self._handover.changed()
 
     def open_tun(self) -> None:
         """Raises OSError."""
@@ -119,7 +148,27 @@ class UserCarrier:
 
     async def start(self, lease: Lease) -> None:
         self._lease = lease
-        await self._forward()
+        adopted, self._adopted = self._adopted, None
+        if adopted is None:
+            await self._forward()
+        elif adopted.endpoint == self._endpoint(lease):
+            await self._go_on(adopted, lease)
+        else:
+            log.warning("the lease is another than before: subnet=%s", lease.subnets)
+            await self._reopen()
+
+    async def _go_on(self, adopted: Adopted, lease: Lease) -> None:
+        """With the TUN that forwards. Raises OSError."""
+        self.device = adopted.device
+        try:
+            await self._netlink.reconcile(self._link(adopted.device, lease))
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            await self._reopen()
+        else:
+            adopted.listen(self._on_pump_error)
+            self._handover.settle()
 
     async def _forward(self) -> None:
         """Give the TUN its addresses, MTU and routes (U4), and forward. Raises OSError,
@@ -134,6 +183,7 @@ class UserCarrier:
             self.forwarder.start(tun, endpoint, self._on_pump_error)
             until_forwarding.pop_all()
         self.device = tun.name
+        self._handover.keep(self.forwarder, self._opened, endpoint)
 
     def _endpoint(self, lease: Lease) -> Endpoint:
         plan, backend = self._plan, self._plan.backend
@@ -190,6 +240,7 @@ class UserCarrier:
     async def _reopen(self) -> list[str]:
         """A new TUN in place of the lost one; the routes go on as they are."""
         self.forwarder.stop()
+        self._handover.lost()
         self.device = None
         self._pump_ended = False
         self.open_tun()
@@ -200,4 +251,5 @@ class UserCarrier:
         tun, self._tun = self._tun, None
         if tun is not None:
             tun.close()
+        self._handover.leave()
         self.forwarder.close()

@@ -140,6 +140,16 @@ class Forwarder:
         """In order of prefix, IPv4 first."""
         return [self._routes[key] for key in sorted(self._routes)]
 
+    @property
+    def tun(self) -> TunDevice | None:
+        """The one it forwards for, and closes."""
+        return self._tun
+
+    @property
+    def underlay(self) -> Underlay:
+        """Its own."""
+        return self._underlay
+
     def open_tun(self) -> TunDevice:
         """A new TUN, with the offloads that may be used and are granted; it is the
         caller's until start(). Raises OSError."""

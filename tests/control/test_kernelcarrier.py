@@ -20,11 +20,13 @@ from flannelette.control import directroutes
 from flannelette.control.backends import choice
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import parse
+from flannelette.control.handover.handover import Handover
 from flannelette.control.interface import External
 from flannelette.control.kernelcarrier import KernelCarrier
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.plan import Plan
+from flannelette.control.systemd.notify import Notifier
 from flannelette.tun.link import Netlink
 from flannelette.tun.vxlan import VxlanPeer, VxlanState
 from tests.helpers.freshnet import in_fresh_net, ip, shown
@@ -98,7 +100,8 @@ def make(
     )
     external = External("eth0", index, 1500, ME, ME, ME6, ME6)
     plan = Plan(external, network, choice.from_config(network))
-    carrier = open_carrier(parse([], {}), plan, cast(Netlink, kernel))
+    handover = Handover(Notifier())
+    carrier = open_carrier(parse([], {}), plan, cast(Netlink, kernel), handover)
     assert isinstance(carrier, KernelCarrier)
     return carrier, plan
 

@@ -11,6 +11,8 @@ import pytest
 
 from flannelette.control import node as module
 from flannelette.control.backends.udp import UdpBackend
+from flannelette.control.handover.document import Opened
+from flannelette.control.handover.handover import Handover
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Lease, LeaseAttrs
@@ -18,6 +20,7 @@ from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.store import Store
+from flannelette.control.systemd.notify import Notifier
 from flannelette.control.usercarrier import UserCarrier
 from flannelette.dataplane.forwarder import Forwarder
 from flannelette.tun.device import TunDevice
@@ -88,7 +91,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(pumps: Pumps, links: Links) -> tuple[Node, UserCarrier]:
     """A node that has not started to carry."""
-    carrier = UserCarrier(PLAN, cast(Forwarder, pumps), cast(Netlink, links))
+    forwarder, netlink = cast(Forwarder, pumps), cast(Netlink, links)
+    opened = Opened(ADDRESS, 8285, None, 1, 0, frozenset())
+    carrier = UserCarrier(PLAN, forwarder, netlink, opened, Handover(Notifier()))
     carrier.open_tun()
     store = cast(Store, None)
     return Node(PLAN, store, LeaseKeeper(store, LEASE, 3600), carrier), carrier

@@ -1,0 +1,261 @@
+"""From one daemon to the next without losing a packet.
+
+A TUN lives as long as one of its queues is open, and what arrives while nobody reads
+waits: frames in the TUN, datagrams in the sockets. So the descriptors pass from a
+daemon to its successor, which goes on where the other ended, and with them a document
+(document.py) that tells what they are and which routes there were. Somebody must hold
+them in between: systemd's fd store (fdstore.py).
+
+The successor forwards before it has asked anybody, even before it has loaded most of
+itself. What it then learns (the interface, the network configuration, the lease) either
+fits, or it starts from scratch. Routes that the store does not confirm are removed.
+
+All is kept up to date while a daemon runs, so that one that was killed has a successor,
+too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from flannelette.control.config import Config
+from flannelette.control.forwarders import open_forwarder, wishes
+from flannelette.control.handover.descriptors import (
+    DOCUMENT,
+    TUN,
+    detach,
+    named,
+    rebuilt,
+)
+from flannelette.control.handover.document import (
+    Document,
+    HandoverError,
+    Opened,
+    Tun,
+    decode,
+    encode,
+)
+from flannelette.control.handover.fdstore import FdStore
+from flannelette.control.handover.memory import Memory
+from flannelette.control.systemd.notify import Notifier
+from flannelette.dataplane.drivers import OnError
+from flannelette.dataplane.forwarder import Endpoint, Forwarder
+from flannelette.dataplane.underlay import BUFFER_BYTES, resize_receive
+from flannelette.tun.adopted import QUEUE_LENGTH, set_queue_length
+
+log = logging.getLogger(__name__)
+
+DELAY = 0.5
+"""Seconds that changes are gathered: routes come and go, and the store knows them."""
+WAITING_FRAMES = 10_000
+"""What a TUN holds while nobody reads: a second of ten thousand packets a second."""
+WAITING_BYTES = 32 << 20
+"""The same for a socket."""
+
+
+class Adopted:
+    """A forwarder that goes on with what another daemon left."""
+
+    def __init__(self, forwarder: Forwarder, document: Document) -> None:
+        self.forwarder = forwarder
+        self.opened = document.opened
+        self.endpoint = document.endpoint
+        self.device = document.tun.name
+        self._error: OSError | None = None
+        self._listener: OnError | None = None
+
+    def on_error(self, error: OSError) -> None:
+        """For the forwarder to call: kept until somebody listens."""
+        self._error = error
+        if self._listener is not None:
+            self._listener(error)
+
+    def listen(self, listener: OnError) -> None:
+        """Tell the listener when a pump has ended, also if it already has."""
+        self._listener = listener
+        if self._error is not None:
+            listener(self._error)
+
+
+class Handover:
+    """What was left for us, and what we leave."""
+
+    def __init__(
+        self, notifier: Notifier, found: list[tuple[str, int]] | None = None
+    ) -> None:
+        """`found`: what the service manager gave us, by name; ours from here on."""
+        self._enabled = notifier.enabled
+        self._found = found or []
+        self._store = FdStore(notifier, [name for name, _ in self._found])
+        self._memory: Memory | None = None
+        self._adopted: Adopted | None = None
+        self._kept: tuple[Forwarder, Opened, Endpoint] | None = None
+        self._due: asyncio.TimerHandle | None = None
+
+    # ---- what was left for us --------------------------------------------------------
+
+    @property
+    def adopted(self) -> Adopted | None:
+        """What forwards already, until it is taken."""
+        return self._adopted
+
+    def adopt(self, config: Config) -> None:
+        """Forward with what was left, if it can be used; on the event loop."""
+        if not self._found:
+            return
+        found, self._found = self._found, []
+        fds = dict(found)
+        try:
+            if len(fds) != len(found):
+                raise HandoverError("two of its descriptors have one name")
+            self._adopted = self._forwarding(config, fds)
+        except (HandoverError, OSError) as error:
+            for _, fd in found:
+                with suppress(OSError):
+                    os.close(fd)
+            self._start_over(error)
+        else:
+            log.info("forwarding goes on: device=%s", self._adopted.device)
+
+    def _forwarding(self, config: Config, fds: Mapping[str, int]) -> Adopted:
+        """Raises HandoverError or OSError: then the descriptors are the caller's."""
+        if DOCUMENT not in fds:
+            raise HandoverError("it left no document")
+        memory = Memory(fds[DOCUMENT])
+        document = decode(memory.read())
+        opened = document.opened
+        if (opened.queues, opened.offload) != (config.queues, wishes(config)):
+            raise HandoverError("--queues or --offload are others than before")
+        rest = {name: fd for name, fd in fds.items() if name != DOCUMENT}
+        tun, underlay = rebuilt(document, rest)
+        forwarder = open_forwarder(config, underlay)
+        adopted = Adopted(forwarder, document)
+        try:
+            forwarder.set_routes(document.routes)
+            forwarder.start(tun, document.endpoint, adopted.on_error)
+        except OSError:
+            detach(underlay)
+            raise
+        self._memory = memory
+        self._kept = forwarder, opened, document.endpoint
+        return adopted
+
+    def take(self, opened: Opened) -> Adopted | None:
+        """What forwards already, for a carrier that would open the same; None, and it
+        forwards no more, if there is none that fits."""
+        adopted = self._adopted
+        if adopted is None:
+            return None
+        if adopted.opened != opened:
+            self.refuse("the underlay is another than before")
+            return None
+        self._adopted = None
+        return adopted
+
+    def refuse(self, why: str) -> None:
+        """Let go of what was left, if there is anything; when this returns, its port
+        and its device are free."""
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            adopted.forwarder.close()
+            self._start_over(HandoverError(why))
+
+    def _start_over(self, error: Exception) -> None:
+        log.warning("what the daemon before has left is of no use: reason=%s", error)
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
+        self._kept = None
+        self._store.remove()
+
+    # ---- what we leave ---------------------------------------------------------------
+
+    def keep(self, forwarder: Forwarder, opened: Opened, endpoint: Endpoint) -> None:
+        """It forwards, with these descriptors from now on."""
+        self._kept = forwarder, opened, endpoint
+        if not self._enabled or forwarder.tun is None:
+            return
+        fds = named(forwarder.tun, forwarder.underlay)
+        try:
+            if self._memory is None:
+                self._memory = Memory.new()
+            fds[DOCUMENT] = self._memory.fd
+            self._write(self._memory)
+        except OSError as error:
+            log.warning("nothing is left for the next daemon: error=%s", error)
+            return
+        self._store.put(fds)
+
+    def lost(self) -> None:
+        """The TUN is of no use any more."""
+        self._store.remove(TUN)
+
+    def changed(self) -> None:
+        """Routes are others than before."""
+        if self._memory is not None and self._due is None:
+            loop = asyncio.get_running_loop()
+            self._due = loop.call_later(DELAY, self._write_down)
+
+    def _write_down(self) -> None:
+        self._due = None
+        if self._memory is None:
+            return
+        try:
+            self._write(self._memory)
+        except OSError as error:
+            log.warning("routes are not told to the next daemon: error=%s", error)
+
+    def _write(self, memory: Memory) -> None:
+        """Raises OSError."""
+        document = self.document()
+        if document is not None:
+            memory.write(encode(document))
+
+    def document(self) -> Document | None:
+        """What the next daemon must know; None while there is no TUN."""
+        if self._kept is None:
+            return None
+        forwarder, opened, endpoint = self._kept
+        tun = forwarder.tun
+        if tun is None:
+            return None
+        unsteered = tun.unsteered.errno if tun.unsteered is not None else 0
+        state = Tun(tun.name, tun.vnet, tun.tso, tun.uso, unsteered or 0)
+        return Document(opened, state, endpoint, forwarder.routes)
+
+    def leave(self) -> None:
+        """The forwarder ends next: let what arrives wait for our successor."""
+        if self._due is not None:
+            self._due.cancel()
+        memory, self._memory = self._memory, None
+        if memory is None:
+            return
+        with suppress(OSError):  # the successor will start from scratch
+            self._write(memory)
+            self._make_room(WAITING_FRAMES, WAITING_BYTES)
+        memory.close()
+
+    def close(self) -> None:
+        """We end, and perhaps what forwards was never taken."""
+        self.leave()
+        adopted, self._adopted = self._adopted, None
+        if adopted is not None:
+            adopted.forwarder.close()
+
+    def settle(self) -> None:
+        """What has waited was read: the room for it is given back."""
+        with suppress(OSError):
+            self._make_room(QUEUE_LENGTH, BUFFER_BYTES)
+
+    def _make_room(self, frames: int, octets: int) -> None:
+        """Raises OSError."""
+        if self._kept is None or (tun := self._kept[0].tun) is None:
+            return
+        underlay = self._kept[0].underlay
+        for sock in (*underlay.rx, *underlay.rx6):
+            resize_receive(sock, octets)
+        set_queue_length(tun.name, frames)
