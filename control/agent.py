@@ -14,8 +14,10 @@ and the cluster change. Stopping is the same list backwards.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import signal
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -52,7 +54,8 @@ CONFIG_RETRY = 1.0
 
 
 async def run(config: Config, handover: Handover) -> None:
-    """Be a node until SIGINT or SIGTERM. A second signal kills (C6).
+    """Be a node until SIGINT or SIGTERM. A second signal kills; SIGQUIT does so after
+    it has shown what every thread was doing (C6).
 
     Raises ControlError or OSError when it cannot go on."""
     stop = asyncio.Event()
@@ -80,9 +83,12 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
 
     for number in signals:
         loop.add_signal_handler(number, on_signal)
+    if sys.stderr is not None:
+        faulthandler.register(signal.SIGQUIT, chain=True)
     try:
         yield
     finally:
+        faulthandler.unregister(signal.SIGQUIT)
         for number in signals:
             loop.remove_signal_handler(number)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -172,15 +173,61 @@ def test_waits_for_etcd_then_for_a_sound_config(tmp_path: Path) -> None:
         assert len(lines) == len(set(lines)) <= len(WRONG_CONFIGS) + 6
 
 
-def test_sigterm_while_waiting_ends_with_0(rig: Rig, tmp_path: Path) -> None:
-    flags = ["--etcd-endpoints=http://127.0.0.1:1", "--iface=eth0"]
-    env = f"--subnet-file={tmp_path / 'subnet.env'}"
-    command = [*FLANNELETTE, "run", *flags, env]
+def told(rig: Rig, tmp_path: Path, number: signal.Signals, *flags: str) -> list[str]:
+    """Run a daemon that waits for etcd, and end it with a signal; what it has said, and
+    last, its exit code."""
+    command = [
+        *("prlimit", "--core=0"),
+        *FLANNELETTE,
+        "run",
+        "--etcd-endpoints=http://127.0.0.1:1",
+        f"--subnet-file={tmp_path / 'subnet.env'}",
+        *flags,
+    ]
     daemon = rig.popen(rig.host(1), command, stderr=subprocess.PIPE, text=True)
     until((tmp_path / "flannelette.sock").exists)
-    daemon.terminate()
-    assert daemon.wait(DEADLINE) == 0
+    daemon.send_signal(number)
+    code = daemon.wait(DEADLINE)
     assert daemon.stderr is not None
-    assert "stopped" in daemon.stderr.read()
-    daemon.stderr.close()
+    with daemon.stderr:
+        return [*daemon.stderr.read().splitlines(), str(code)]
+
+
+def test_sigterm_while_waiting_ends_with_0(rig: Rig, tmp_path: Path) -> None:
+    """C5, C6."""
+    *_, last, code = told(rig, tmp_path, signal.SIGTERM, "--iface=eth0")
+    assert (last.split()[-1], code) == ("stopped", "0")
     assert not (tmp_path / "flannelette.sock").exists()
+
+
+def test_flags_of_a_unit_file_of_flannelds(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1: variables too. What has no effect is warned of; SIGINT is like SIGTERM."""
+    monkeypatch.setenv("FLANNELD_IFACE_CAN_REACH", "192.0.2.2")
+    monkeypatch.setenv("FLANNELD_KUBECONFIG_FILE", "/etc/kubeconfig")
+    monkeypatch.setenv("FLANNELD_NO_SUCH", "1")
+    flags = ("-vmodule=network=2", "-iface-regex=^wlan", "--v=1")
+    *lines, code = told(rig, tmp_path, signal.SIGINT, *flags)
+    assert code == "0"
+    said = [" ".join(line.split()[3:]) for line in lines]
+    assert said[:2] == [
+        "a variable is not known, and ignored: name=FLANNELD_NO_SUCH",
+        "flags without effect here: --vmodule --kubeconfig-file",
+    ]
+    assert (
+        'passed over: flag=--iface-regex reason="no interface matches the regular '
+        "expression '^wlan'\""
+    ) in said
+    assert (
+        "external interface: name=eth0 address=192.0.2.1 public_ip=192.0.2.1 mtu=1500"
+    ) in said
+    assert said[-1] == "stopped"
+
+
+def test_sigquit_shows_the_stacks(rig: Rig, tmp_path: Path) -> None:
+    """C6."""
+    *lines, code = told(rig, tmp_path, signal.SIGQUIT, "--iface=eth0")
+    assert code == str(-signal.SIGQUIT)
+    assert any("(most recent call first)" in line for line in lines)
+    assert any("in _run_agent" in line for line in lines)
