@@ -30,7 +30,8 @@ from flannelette.control.errors import (
     StoreUnavailable,
 )
 from flannelette.control.etcd.channel import EtcdChannel, EtcdSettings
-from flannelette.control.etcd.watch import Health, LeaseDirectory, LeaseWatch
+from flannelette.control.etcd.health import Health
+from flannelette.control.etcd.watch import LeaseDirectory, LeaseWatch
 from flannelette.control.lease import Event, Lease, LeaseAttrs, Subnets
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL, StoreStatus

@@ -22,6 +22,7 @@ from flannelette.control.etcd.channel import (
     EtcdChannel,
     Listing,
 )
+from flannelette.control.etcd.health import Health
 from flannelette.control.lease import (
     Added,
     Event,
@@ -33,7 +34,7 @@ from flannelette.control.lease import (
     Subnets,
     parse_subnet_key,
 )
-from flannelette.control.store import Contact, Skipped
+from flannelette.control.store import Skipped
 
 log = logging.getLogger(__name__)
 
@@ -94,31 +95,6 @@ class LeaseDirectory:
         return key.removeprefix(self.first).decode("utf-8", "backslashreplace")
 
 
-class Health:
-    """How the watches fare; says an outage once, and once that it is over."""
-
-    def __init__(self) -> None:
-        self.connected: bool | None = None
-        """None before the first watch."""
-        self.revision = 0
-        self.resyncs = 0
-        self.error: str | None = None
-        self.contact = Contact()
-
-    def up(self) -> None:
-        if self.connected is False:
-            seconds = self.contact.outage
-            log.info("etcd is back: seconds=%.1f revision=%d", seconds, self.revision)
-        self.connected, self.error = True, None
-        self.contact.heard()
-
-    def down(self, error: StoreError) -> None:
-        if self.connected is not False:
-            log.warning("etcd is not watched, trying again: error=%s", error)
-        self.connected, self.error = False, str(error)
-        self.contact.lost()
-
-
 class LeaseWatch:
     """One watch, as an iterator of events."""
 
@@ -133,6 +109,14 @@ class LeaseWatch:
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """A Snapshot, then changes, until the channel is closed."""
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._health.close()
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
         directory = self._directory
         pauses = backoff()
         while not self._channel.closed.is_set():

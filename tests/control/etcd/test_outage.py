@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control.etcd import servers, watch
+from flannelette.control.etcd import health, servers, watch
 from tests.helpers.etcd import (
     Etcd,
     require_etcd,
@@ -56,16 +56,18 @@ async def test_an_etcd_that_was_set_up_anew_gives_a_snapshot(own_etcd: Etcd) -> 
 
 
 async def test_a_restart_loses_nothing_and_is_said_once(
-    own_etcd: Etcd, caplog: pytest.LogCaptureFixture
+    own_etcd: Etcd, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E28."""
+    monkeypatch.setattr(health, "STEADY", 0.01)
     with caplog.at_level(logging.INFO):
         async with placed(own_etcd) as place, watching(place.store) as watcher:
             await watcher.snapshot()
             await place.put(1)
             assert await next_numbers(watcher, 1) == [1]
             own_etcd.stop()
-            await eventually(lambda: not place.store.status().connected)
+            await eventually(lambda: "not watched" in caplog.text)
+            assert not place.store.status().connected
             assert place.store.status().error
             assert place.store.status().outage > 0
             own_etcd.start()
@@ -75,6 +77,7 @@ async def test_a_restart_loses_nothing_and_is_said_once(
             assert (status.connected, status.error) == (True, None)
             assert status.outage == 0
             assert status.resyncs == 0
+            await eventually(lambda: "etcd is back" in caplog.text)
     assert caplog.text.count("not watched") == 1
     assert caplog.text.count("etcd is back") == 1
 
