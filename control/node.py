@@ -46,6 +46,17 @@ class Node:
         """What the carrier lacks right now."""
 
     @property
+    def carrier_error(self) -> str | None:
+        """What the carrier lacks right now."""
+        return self._error
+
+    @property
+    def rules_error(self) -> str | None:
+        """Why rules that somebody asked for by name are not kept right now."""
+        rules = self._rules
+        return rules.error if rules is not None and rules.asked_for else None
+
+    @property
     def repairs(self) -> int:
         """Of what the carrier needs, and of traffic rules."""
         return self._repairs + (self._rules.repairs if self._rules else 0)

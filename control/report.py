@@ -11,6 +11,8 @@ from flannelette.control import mac
 from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config, version
+from flannelette.control.health.look import facts
+from flannelette.control.health.readiness import NotReady, Ready, judge
 from flannelette.control.node import Node
 from flannelette.control.plan import Plan
 from flannelette.control.store import Store
@@ -37,17 +39,35 @@ def document(
     null; seconds are floats."""
     forwarder = node.carrier.forwarder if node else None
     return {
+        **summary(config, uptime, store, plan, node, waiting_for),
+        "routes": _routes(node.carrier) if node else [],
+        "ignored": _ignored(node) if node else [],
+        "peers": _peers(forwarder) if forwarder else [],
+    }
+
+
+def summary(
+    config: Config,
+    uptime: float,
+    store: Store | None,
+    plan: Plan | None,
+    node: Node | None,
+    waiting_for: str | None,
+) -> dict[str, Any]:
+    """What of it does not grow with the cluster."""
+    forwarder = node.carrier.forwarder if node else None
+    verdict = judge(facts(config, store, node, waiting_for))
+    return {
         "version": version(),
-        "ready": node is not None,
+        "started": node is not None,
+        "ready": isinstance(verdict, Ready),
+        "not_ready": verdict.reason if isinstance(verdict, NotReady) else None,
         "uptime": uptime,
         "node": _node(config, plan, node),
         "network": plan and ", ".join(map(str, plan.network.networks)),
         "lease": node and _lease(node),
         "store": store and asdict(store.status()),
-        "routes": _routes(node.carrier) if node else [],
-        "ignored": _ignored(node) if node else [],
         "counters": _both_directions(node),
-        "peers": _peers(forwarder) if forwarder else [],
         "sockets": [one._asdict() for one in forwarder.fill()] if forwarder else [],
         "tun_drops": forwarder and forwarder.tun_drops(),
         "repairs": node.repairs if node else 0,

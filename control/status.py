@@ -66,6 +66,10 @@ class StoreDocument(TypedDict):
     resyncs: int
     skipped: int
     error: str | None
+    outage: float
+    """Seconds for which it has not been connected."""
+    age: float | None
+    """Seconds since it was heard of last."""
 
 
 class RouteDocument(TypedDict):
@@ -147,23 +151,24 @@ class PeerDocument(TypedDict):
     """Seconds since its last datagram; null: there was none."""
 
 
-class StatusDocument(TypedDict):
-    """What a daemon answers to `status`."""
+class SummaryDocument(TypedDict):
+    """What does not grow with the cluster."""
 
     version: str
+    started: bool
+    """There are a lease, rules and a subnet file."""
     ready: bool
+    """Pods may rely on this node now."""
+    not_ready: str | None
+    """Why they may not."""
     uptime: float
     """Seconds."""
     node: NodeDocument
     network: str | None
     lease: LeaseDocument | None
     store: StoreDocument | None
-    routes: list[RouteDocument]
-    ignored: list[IgnoredDocument]
     counters: CountersDocument | None
     """null: the kernel carries the packets, and counts them."""
-    peers: list[PeerDocument]
-    """None where the kernel carries the packets."""
     sockets: list[SocketDocument]
     tun_drops: int | None
     """Frames that the kernel had for our TUN while its queues were full; null: there
@@ -172,6 +177,15 @@ class StatusDocument(TypedDict):
     """How often a device, a route or a chain of rules had to be brought back to its
     desired state."""
     last_error: str | None
+
+
+class StatusDocument(SummaryDocument):
+    """What a daemon answers to `status`."""
+
+    routes: list[RouteDocument]
+    ignored: list[IgnoredDocument]
+    peers: list[PeerDocument]
+    """None where the kernel carries the packets."""
 
 
 def parse(document: dict[str, Any]) -> StatusDocument:
@@ -230,6 +244,8 @@ def printable(text: str) -> str:
 
 def _parts(status: StatusDocument) -> Iterator[tuple[str, str]]:
     """Labels and texts. An empty label goes on with the part before."""
+    if status["started"] and status["not_ready"] is not None:
+        yield "because", status["not_ready"]
     if status["last_error"] is not None:
         yield "error", status["last_error"]
     yield from _node(status["node"])

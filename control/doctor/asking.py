@@ -135,7 +135,7 @@ class _Asking:
     def _has_overlay(self) -> bool:
         """Is there a way in? With host-gw nobody has a subnet's first address."""
         facts = self._facts
-        return facts.ready and facts.interface(facts.device) is not None
+        return facts.started and facts.interface(facts.device) is not None
 
     # ---- sizes -----------------------------------------------------------------------
 

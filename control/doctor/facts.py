@@ -133,8 +133,8 @@ class Facts:
         return self.daemon.status
 
     @property
-    def ready(self) -> bool:
-        return self.status is not None and self.status["ready"]
+    def started(self) -> bool:
+        return self.status is not None and self.status["started"]
 
     @property
     def device(self) -> str | None:

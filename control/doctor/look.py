@@ -187,7 +187,9 @@ async def _with_chains(facts: Facts) -> Facts:
 
 def _peers(facts: Facts) -> dict[Peer, list[Subnet]]:
     """Those that the daemon knows; or without it, those in the store."""
-    pairs = _told(facts.status) if facts.status and facts.ready else _from_store(facts)
+    pairs = (
+        _told(facts.status) if facts.status and facts.started else _from_store(facts)
+    )
     peers: dict[Peer, list[Subnet]] = {}
     for peer, subnet in pairs:
         peers.setdefault(peer, []).append(subnet)

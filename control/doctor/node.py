@@ -70,7 +70,7 @@ def daemon(facts: Facts) -> Findings:
 def waiting(facts: Facts) -> Findings:
     """A daemon that lacks something for its start; other checks may know what."""
     status = facts.status
-    if status is not None and not status["ready"]:
+    if status is not None and not status["started"]:
         yield Finding(
             "daemon-waiting",
             "the daemon is not ready: it does not forward yet",
@@ -81,7 +81,7 @@ def waiting(facts: Facts) -> Findings:
 
 def failing(facts: Facts) -> Findings:
     status = facts.status
-    if status is not None and status["ready"] and status["last_error"]:
+    if status is not None and status["started"] and status["last_error"]:
         yield Finding(
             "daemon-failing",
             "the daemon cannot repair what it needs of the kernel",
@@ -92,7 +92,7 @@ def failing(facts: Facts) -> Findings:
 
 def offloads(facts: Facts) -> Findings:
     status, allowed = facts.status, facts.config.offload
-    if status is None or not status["ready"]:
+    if status is None or not status["started"]:
         return
     if status["node"]["datapath"] != "native":
         return
@@ -154,7 +154,7 @@ def external(facts: Facts) -> Findings:
 def external_mtu(facts: Facts) -> Findings:
     it = facts.interface(facts.external_name)
     mtu, mtu6 = facts.mtus
-    if it is None or not facts.ready or facts.backend_type not in ("udp", "vxlan"):
+    if it is None or not facts.started or facts.backend_type not in ("udp", "vxlan"):
         return
     vxlan = facts.backend_type == "vxlan"
     needed = mtu + (VXLAN_OVERHEAD if vxlan else UDP_OVERHEAD)
@@ -172,7 +172,7 @@ def external_mtu(facts: Facts) -> Findings:
 def device(facts: Facts) -> Findings:
     """The TUN, or the kernel's VXLAN device, as the daemon wants it (U4)."""
     status = facts.status
-    if status is None or not status["ready"] or facts.backend_type == "host-gw":
+    if status is None or not status["started"] or facts.backend_type == "host-gw":
         return
     name = status["node"]["device"]
     it = facts.interface(name)

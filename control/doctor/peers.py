@@ -85,7 +85,7 @@ def filtered(facts: Facts) -> Findings:
 def unknown_there(facts: Facts) -> Findings:
     """It drops what comes from addresses that are no peer's."""
     own = facts.external
-    if not facts.ready or own is None:
+    if not facts.started or own is None:
         return
     for it in facts.peers:
         if not isinstance(it.small, Answer) or it.small.known:

@@ -21,7 +21,7 @@ def reachable(facts: Facts) -> Findings:
         return
     status = facts.status
     lease: Any = status and status["lease"]
-    alive = facts.ready and lease and (lease["expires_in"] or 1) > 0
+    alive = facts.started and lease and (lease["expires_in"] or 1) > 0
     yield Finding(
         "store-unreachable",
         "the store does not answer"
@@ -41,7 +41,7 @@ def network_config(facts: Facts) -> Findings:
             it.network_error,
             Cure(cures.put_network(facts.config)),
         )
-    if it.network is None or status is None or not status["ready"]:
+    if it.network is None or status is None or not status["started"]:
         return
     now = ", ".join(map(str, it.network.networks)), it.network.backend_type
     then = status["network"], status["node"]["backend"]

@@ -75,9 +75,14 @@ class RulesKeeper:
             keeper._do_without(error)
         return keeper
 
+    @property
+    def asked_for(self) -> bool:
+        """Did somebody ask for rules, or for nftables, by name?"""
+        return not self._wanted.optional or self._network.nftables
+
     def _do_without(self, error: HostError | OSError) -> None:
-        """Raises the error if somebody asked for rules, or for nftables, by name."""
-        if not self._wanted.optional or self._network.nftables:
+        """Raises the error if somebody asked for them."""
+        if self.asked_for:
             raise error
         log.warning("no forward rules: error=%s", one_line(error))
         self._wanted = Wanted(False, False, False)

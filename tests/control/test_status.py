@@ -118,7 +118,9 @@ def test_a_node_that_waits_for_its_network() -> None:
         "offloads": [],
     }
     document = changed(
+        started=False,
         ready=False,
+        not_ready="no network config at /coreos.com/network/config",
         node=nothing,
         network=None,
         lease=None,
@@ -155,6 +157,15 @@ def test_queues_are_shown_where_there_are_several(
     shown = render(changed(node__queues=4, node__steering=steering)).splitlines()
     assert line in shown
     assert "queues" not in render(DOCUMENT)
+
+
+def test_why_a_node_that_has_started_is_not_ready() -> None:
+    document = changed(ready=False, not_ready="the TUN is lost", last_error="no driver")
+    assert render(document).splitlines()[:3] == [
+        "flannelette 0.1.0, not ready, up 1 d 2 h",
+        "because  the TUN is lost",
+        "error    no driver",
+    ]
 
 
 def test_there_may_be_no_store_yet() -> None:

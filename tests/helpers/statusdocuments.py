@@ -48,7 +48,9 @@ def document(
     """`tx`, `rx`: packets so far."""
     return {
         "version": "0.1.0",
+        "started": True,
         "ready": True,
+        "not_ready": None,
         "uptime": uptime,
         "node": {
             "public_ip": "192.0.2.1",
@@ -78,6 +80,8 @@ def document(
             "resyncs": 0,
             "skipped": 0,
             "error": None,
+            "outage": 0.0,
+            "age": 0.5,
         },
         "routes": [],
         "ignored": [],

@@ -45,7 +45,7 @@ HEALTHY = Facts(
 )
 NODE = document()["node"]
 LEASE = document()["lease"]
-WAITING = {"ready": False, "last_error": "the store does not answer"}
+WAITING = {"started": False, "ready": False, "last_error": "the store does not answer"}
 
 
 def test_nothing_is_wrong() -> None:
