@@ -138,7 +138,7 @@ def _run(argv: Sequence[str]) -> int:
     privileges.give_up(settings)
     try:
         _run_agent(settings)
-    except OSError as error:
+    except (ConfigError, OSError) as error:
         privileges.explain(error, settings)
         raise
     return 0

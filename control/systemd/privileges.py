@@ -25,6 +25,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from flannelette.control.config import Config
+from flannelette.control.errors import ConfigError
 from flannelette.control.rules.iptables import PROGRAMS, IptablesBackend
 from flannelette.tun import steering
 
@@ -82,10 +83,12 @@ def give_up(config: Config) -> None:
     keep_only(wanted)
 
 
-def explain(error: OSError, config: Config) -> None:
+def explain(error: ConfigError | OSError, config: Config) -> None:
     """Add a note where it may have been for what was given up."""
-    ours = os.geteuid() == 0 and not config.keep_privileges
-    if ours and error.errno == errno.EACCES and error.filename is not None:
+    cause = error if isinstance(error, OSError) else error.__context__
+    if config.keep_privileges or os.geteuid() != 0:
+        return
+    if isinstance(cause, PermissionError) and cause.filename is not None:
         error.add_note(
             "root's right to everybody's files was given up: give this one to root, "
             "or start with --keep-privileges"
