@@ -3,7 +3,7 @@
 Order of start-up. Above the line everything is read and checked; below it the machine
 and the cluster change. Stopping is the same list backwards.
  1 check the subnet file, choose the external interface
- 2 open the store and the operator socket
+ 2 open the store, the operator socket and the health server
  3 wait for the network configuration   4 choose the backend, and what makes rules
  ------------------------------------------------------------------------------------
  5 open the carrier: for us to carry, the underlay socket and the TUN
@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from flannelette.control import interface, mac, operator, report, subnetfile
 from flannelette.control.backends import choice
@@ -35,6 +36,10 @@ from flannelette.control.errors import (
 )
 from flannelette.control.extensioncarrier import ExtensionCarrier
 from flannelette.control.handover.handover import Handover
+from flannelette.control.health.figures import Figures, figures
+from flannelette.control.health.lag import Lag
+from flannelette.control.health.look import facts
+from flannelette.control.health.readiness import Verdict, judge
 from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
@@ -139,6 +144,11 @@ class Agent:
             await stack.enter_async_context(
                 operator.serve(config.operator_socket, commands, streams)
             )
+            if config.healthz_port:
+                from flannelette.control.health import service
+
+                health = service.serve(config, self._verdict, self._figures)
+                await stack.enter_async_context(health)
             network = await self._network_config(store)
             backend = choice.from_config(network)
             if backend.dual_underlay:
@@ -227,8 +237,17 @@ class Agent:
     def _watch(self, argument: str, enough: asyncio.Event) -> AsyncGenerator[bytes]:
         return watching.watch_node(self._plan, self._node, argument, enough)
 
-    def _report(self) -> dict[str, object]:
-        return report.document(
+    def _verdict(self) -> Verdict:
+        """May pods rely on this node now?"""
+        return judge(facts(self._config, self._store, self._node, self._waiting_for))
+
+    def _figures(self, lag: Lag) -> Figures:
+        return figures(self._report(report.summary), self._verdict(), lag, self._node)
+
+    def _report(
+        self, kind: Callable[..., dict[str, Any]] = report.document
+    ) -> dict[str, Any]:
+        return kind(
             self._config,
             time.monotonic() - self._started,
             self._store,

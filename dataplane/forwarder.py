@@ -70,6 +70,8 @@ __all__ = [
     "Endpoint",
     "EventKind",
     "Forwarder",
+    "Offload",
+    "PeerCounters",
     "Route",
     "Stage",
     "Told",
