@@ -22,6 +22,7 @@ from flannelette.native.api import (
     Route,
 )
 from flannelette.native.fastpath import FastPath
+from tests.helpers.among import among
 from tests.helpers.ipv6 import ROUTE6, as6, cut6, packet6, packets6, partial6, routes6
 from tests.helpers.packets import MTU, PEER, frames, packet, routes, with_checksum
 from tests.helpers.streams import (
@@ -78,7 +79,7 @@ def test_wrap(
 @st.composite
 def wholes(draw: st.DrawFn) -> bytes:
     """TCP and UDP packets whose checksum may be partial, of any size; some lie."""
-    size = draw(st.sampled_from([0, 1, 8, 100, 1400, 3000]))
+    size = draw(among(0, 1, 8, 100, 1400, 3000))
     data = (udp_packet if draw(st.booleans()) else tcp_packet)(b"x" * size)
     six = draw(st.booleans())
     data = as6(data) if six else data
@@ -101,7 +102,7 @@ senders = st.one_of(
 )
 bursts = st.builds(
     lambda data, count, segment, sender: Burst(
-        data * count,
+        data * count if segment != 1 else data[:200],
         segment or max(len(data), 1),
         sender[1],
         8472,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flannelette.encap import ip
 from flannelette.native.api import GSO_TCPV6, GSO_UDP, NEEDS_CSUM, Frame, Route, Vnet
+from tests.helpers.among import among
 from tests.helpers.packets import MTU, PEER, PORT, macs, peers
 from tests.helpers.streams import CWR, FIN, PSH, TCP, UDP
 
@@ -151,16 +152,17 @@ addresses6 = st.one_of(
 )
 
 
+_lengths = st.one_of(
+    st.sampled_from([64, 64, 56, 63, 65, 128, 127, 1, 0]), st.integers(0, 128)
+)
+
+
 @st.composite
 def _routes6(draw: st.DrawFn) -> Route:
-    length = draw(
-        st.one_of(
-            st.sampled_from([64, 64, 56, 63, 65, 128, 127, 1, 0]), st.integers(0, 128)
-        )
-    )
+    length = draw(_lengths)
     mask = (1 << 128) - (1 << 128 - length)
-    port = draw(st.sampled_from([8285, 1, 65535]))
-    outer = draw(st.sampled_from([4, 6]))
+    port = draw(among(8285, 1, 65535))
+    outer = draw(among(4, 6))
     peer = draw(peers) << (96 if outer == 6 and draw(st.booleans()) else 0)
     return Route(draw(addresses6) & mask, length, peer, port, 6, outer, draw(macs))
 
@@ -168,23 +170,20 @@ def _routes6(draw: st.DrawFn) -> Route:
 routes6 = _routes6()
 
 
+_bodies = st.one_of(
+    st.binary(max_size=64),
+    st.sampled_from([MTU - 41, MTU - 40, MTU - 39, 3000]).map(bytes),
+)
+
+
 @st.composite
 def packets6(draw: st.DrawFn) -> bytes:
     """Packets that are nearly sound: each field may lie, most do not."""
-    body = draw(
-        st.one_of(
-            st.binary(max_size=64),
-            st.sampled_from([MTU - 41, MTU - 40, MTU - 39, 3000]).map(bytes),
-        )
-    )
-    first = draw(st.sampled_from([6] * 6 + [4, 5, 0])) << 28 | draw(
-        st.integers(0, (1 << 28) - 1)
-    )
+    body = draw(_bodies)
+    first = draw(among(*[6] * 6, 4, 5, 0)) << 28 | draw(st.integers(0, (1 << 28) - 1))
     length = draw(st.one_of(st.just(len(body)), st.integers(0, len(body) + 2)))
-    protocol = draw(st.sampled_from([0, 6, 17, 44, 58, 59]))
-    hops = draw(st.sampled_from([0, 1, 2, 64, 255]))
+    protocol = draw(among(0, 6, 17, 44, 58, 59))
+    hops = draw(among(0, 1, 2, 64, 255))
     ends = draw(addresses6).to_bytes(16, "big") + draw(addresses6).to_bytes(16, "big")
     made = struct.pack("!IHBB", first, length, protocol, hops) + ends + body
-    return made[
-        : draw(st.sampled_from([39, 20, 19])) if draw(st.integers(0, 9)) == 0 else None
-    ]
+    return made[: draw(among(39, 20, 19)) if draw(st.integers(0, 9)) == 0 else None]

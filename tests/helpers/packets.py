@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flannelette.encap import ip
 from flannelette.native.api import Route
+from tests.helpers.among import among
 
 MTU = 1472
 TUN_ADDRESS = IPv4Address("10.5.1.0")
@@ -71,26 +72,27 @@ addresses = st.one_of(
 )
 
 
+_payloads = st.one_of(
+    st.binary(max_size=64),
+    st.sampled_from([MTU - 21, MTU - 20, MTU - 19, 3000]).map(bytes),
+)
+
+
 @st.composite
 def likely_packets(draw: st.DrawFn) -> bytes:
     """Packets that are nearly sound: each field may lie, most do not."""
-    options = draw(st.sampled_from([0, 0, 0, 4, 40]))
-    payload = draw(
-        st.one_of(
-            st.binary(max_size=64),
-            st.sampled_from([MTU - 21, MTU - 20, MTU - 19, 3000]).map(bytes),
-        )
-    )
+    options = draw(among(0, 0, 0, 4, 40))
+    payload = draw(_payloads)
     total = 20 + options + len(payload)
     head = struct.pack(
         "!BBHHHBBHII",
-        draw(st.sampled_from([0x45 + options // 4] * 6 + [0x44, 0x4F, 0x65, 0x05])),
+        draw(among(*[0x45 + options // 4] * 6, 0x44, 0x4F, 0x65, 0x05)),
         draw(st.integers(0, 255)),
         draw(st.one_of(st.just(total), st.integers(0, total + 2))),
         draw(st.integers(0, 0xFFFF)),
-        draw(st.sampled_from([0, 0x4000, 0x2000, 0x2001, 0x0001, 0x8000])),
-        draw(st.sampled_from([0, 1, 2, 64, 255])),
-        draw(st.sampled_from([1, 6, 17, 255])),
+        draw(among(0, 0x4000, 0x2000, 0x2001, 0x0001, 0x8000)),
+        draw(among(0, 1, 2, 64, 255)),
+        draw(among(1, 6, 17, 255)),
         0,
         draw(addresses),
         draw(addresses),
@@ -99,7 +101,7 @@ def likely_packets(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         at, flip = draw(st.integers(0, len(made) - 1)), draw(st.integers(1, 255))
         made = made[:at] + bytes([made[at] ^ flip]) + made[at + 1 :]
-    return made + draw(st.sampled_from([b"", b"", b"", b"padding"]))
+    return made + draw(among(b"", b"", b"", b"padding"))
 
 
 # ICMP, errors and others, that nothing hinders but perhaps its size.
@@ -126,9 +128,9 @@ macs = st.one_of(st.sampled_from([0, 2**48 - 1]), st.integers(0, 2**48 - 1))
 
 @st.composite
 def _routes(draw: st.DrawFn) -> Route:
-    length = draw(st.sampled_from([24, 24, 24, 16, 25, 32, 8, 1, 0]))
+    length = draw(among(24, 24, 24, 16, 25, 32, 8, 1, 0))
     prefix = draw(addresses) & (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF
-    port = draw(st.sampled_from([8285, 1, 65535]))
+    port = draw(among(8285, 1, 65535))
     return Route(prefix, length, draw(peers), port, mac=draw(macs))
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from flannelette.encap import ip
 from flannelette.native.api import Frame
+from tests.helpers.among import among
 from tests.helpers.packets import with_checksum
 from tests.helpers.streams import (
     ACK,
@@ -53,7 +54,7 @@ def sack(*edges: int) -> bytes:
 
 
 def _one(name: str, *values: Any) -> Mark:
-    return lambda draw: {name: draw(st.sampled_from(values))}
+    return lambda draw: {name: draw(among(*values))}
 
 
 MARKS: dict[str, Mark] = {
@@ -83,8 +84,8 @@ MARKS: dict[str, Mark] = {
     ),
     "ttl": _one("ttl", 64, 63, 2, 1),
     "window_and_acknowledgement": lambda draw: {
-        "window": draw(st.sampled_from([500, 501])),
-        "acknowledged": draw(st.sampled_from([77, 78])),
+        "window": draw(among(500, 501)),
+        "acknowledged": draw(among(77, 78)),
     },
     "sizes": _one("size", 0, 1, 99, 100, 101, 1400),
     "identification": _one("step", 0, 1, 2, 0xFFFF),
@@ -154,10 +155,10 @@ def flow(draw: st.DrawFn, number: int, trouble: str) -> list[bytes]:
     mark = MARKS.get(trouble, MARKS["nothing"])
     usual = mark(draw)
     udp = draw(st.integers(0, 2)) == 2
-    sequence = draw(st.sampled_from([0, 2**32 - 150]))
-    identification = draw(st.sampled_from([1, 65533]))
+    sequence = draw(among(0, 2**32 - 150))
+    identification = draw(among(1, 65533))
     payload = bytes((number * 41 + at) % 251 for at in range(1400))
-    fragment = draw(st.sampled_from([ip.DONT_FRAGMENT, 0]))
+    fragment = draw(among(ip.DONT_FRAGMENT, 0))
     packets = []
     for _ in range(draw(st.integers(1, 8))):
         now: Changes = {

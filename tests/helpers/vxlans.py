@@ -7,6 +7,7 @@ import struct
 from hypothesis import strategies as st
 
 from flannelette.native.api import Vxlan
+from tests.helpers.among import among
 
 HEADER = 22
 """Bytes before the packet."""
@@ -49,20 +50,18 @@ def vxlans(draw: st.DrawFn, packets: st.SearchStrategy[bytes]) -> bytes:
     """Datagrams around packets: nearly sound, so each field may lie; some truncated."""
     packet = draw(packets)
     right = IPV6 if packet[:1] and packet[0] >> 4 == 6 else IPV4
-    lie = draw(st.sampled_from([None] * 8 + list(range(9))))
+    lie = draw(among(*[None] * 8, *range(9)))
     made = vxlan(
         packet,
         draw(st.integers(0, 255)) if lie == 0 else 0x08,
         1 << draw(st.integers(0, 23)) if lie == 1 else 0,
         draw(st.integers(0, 2**24 - 1)) if lie == 2 else VNI,
         1 << draw(st.integers(0, 7)) if lie == 3 else 0,
-        draw(st.sampled_from([BROADCAST, PEER_MAC, 0])) if lie == 4 else OWN_MAC,
-        draw(st.sampled_from([BROADCAST, OWN_MAC, 0, 1 << 40, THIRD_MAC]))
+        draw(among(BROADCAST, PEER_MAC, 0)) if lie == 4 else OWN_MAC,
+        draw(among(BROADCAST, OWN_MAC, 0, 1 << 40, THIRD_MAC))
         if lie == 5
         else PEER_MAC,
-        draw(st.sampled_from([IPV4, IPV6, ARP, VLAN, QINQ, BRIDGING, 0]))
-        if lie == 6
-        else right,
+        draw(among(IPV4, IPV6, ARP, VLAN, QINQ, BRIDGING, 0)) if lie == 6 else right,
     )
     if lie == 7:
         made = made[: draw(st.integers(0, len(made)))]

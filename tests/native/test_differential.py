@@ -19,6 +19,7 @@ from hypothesis import given, settings, strategies as st
 from flannelette.dataplane.purepath import PurePath
 from flannelette.native.api import Burst, Direction, Frame, Offload
 from flannelette.native.fastpath import FastPath
+from tests.helpers.among import among
 from tests.helpers.packets import ROUTE
 from tests.helpers.streams import (
     ACK,
@@ -102,19 +103,19 @@ def superflows(draw: st.DrawFn) -> list[Frame]:
     """What the TUNs of several pods' host hand over, long and short."""
     frames = []
     for number in range(draw(st.integers(1, 4))):
-        sequence = draw(st.sampled_from([0, 2**32 - 3000]))
+        sequence = draw(among(0, 2**32 - 3000))
         for _ in range(draw(st.integers(1, 3))):
-            size = draw(st.sampled_from([0, 1, 500, 1000, 1001, 3000, 5500]))
+            size = draw(among(0, 1, 500, 1000, 1001, 3000, 5500))
             payload = bytes((number * 41 + at) % 251 for at in range(size))
             if number == 3:
                 packet = udp_packet(payload, source_port=4003)
             else:
-                flags = draw(st.sampled_from([0, 0, PSH, FIN, CWR, PSH | FIN]))
-                options = draw(st.sampled_from([b"", timestamps(7, 3)]))
+                flags = draw(among(0, 0, PSH, FIN, CWR, PSH | FIN))
+                options = draw(among(b"", timestamps(7, 3)))
                 packet = tcp_packet(
                     payload, sequence, ACK | flags, 4000 + number, options
                 )
-            frames.append(superpacket(packet, draw(st.sampled_from([500, 1000]))))
+            frames.append(superpacket(packet, draw(among(500, 1000))))
             sequence += size
     return frames
 

@@ -32,6 +32,7 @@ from tests.helpers.streams import (
     SYN,
     cut,
     l4_checksum,
+    payload_sizes,
     streams,
     superpacket,
     tcp_packet,
@@ -70,7 +71,7 @@ tcp_superpackets = st.builds(
             segment,
         )
     ),
-    st.one_of(st.integers(0, 3000), st.sampled_from([65000])),
+    payload_sizes,
     st.sampled_from([88, 100, 536, 1000, 1400]),
     st.sampled_from([0, PSH, FIN | PSH, CWR, CWR | FIN, SYN]),
     st.sampled_from([0, 3]),
