@@ -60,6 +60,8 @@ class RulesKeeper:
         self._unused = unused
         self._resync = resync
         self._rules: tuple[Rules, ...] = ()
+        self._unmade: list[Rules] = []
+        """Those of them that were not made yet."""
         self._told: list[str] = []
 
     @classmethod
@@ -86,7 +88,7 @@ class RulesKeeper:
             raise error
         log.warning("no forward rules: error=%s", one_line(error))
         self._wanted = Wanted(False, False, False)
-        self._rules = ()
+        self._rules, self._unmade = (), []
 
     async def _check(self) -> None:
         subnets = Subnets(self._network.network, self._network.network6)
@@ -104,31 +106,39 @@ class RulesKeeper:
 
     async def start(self, subnets: Subnets) -> None:
         """Make the rules of a node with these subnets; remove what is left of others.
-        Waits for as long as somebody else holds the firewall's lock.
+        Waits for as long as somebody else holds the firewall's lock; but if nobody
+        asked for rules by name, the node need not wait for them: keep() makes them.
 
         Raises HostError, OSError."""
         self._rules = desired(self._wanted, self._network, subnets)
-        try:
-            for rules in self._rules:
-                await self._make(rules)
-        except (HostError, OSError) as error:  # a check does not foresee everything
-            self._do_without(error)
-        self.error = None
+        self._unmade = list(self._rules)
+        while self._unmade:
+            try:
+                await self._make()
+            except RulesBusy as error:
+                self._complain(error)
+                if not self.asked_for:
+                    break
+                await asyncio.sleep(RETRY)
+            else:
+                self.error = None
         kept = [self._backend(rules) for rules in self._rules]
         others = [it for it in (*self._used, *self._unused) if it not in kept]
         await asyncio.gather(*map(_recycle, others))
 
-    async def _make(self, rules: Rules) -> None:
-        while True:
-            try:
+    async def _make(self) -> None:
+        """What was not made yet. Raises RulesBusy, HostError, OSError."""
+        try:
+            while self._unmade:
+                rules = self._unmade[0]
                 changes = await self._backend(rules).apply(rules, everything=True)
-            except RulesBusy as error:
-                self._complain(error)
-                await asyncio.sleep(RETRY)
-            else:
                 for change in changes:
                     log.info("rules: changed=%r", change)
-                return
+                del self._unmade[0]
+        except RulesBusy:
+            raise
+        except (HostError, OSError) as error:  # a check does not foresee everything
+            self._do_without(error)
 
     async def keep(self) -> None:
         """Compare and repair, until cancelled."""
@@ -143,6 +153,7 @@ class RulesKeeper:
 
     async def _repair(self) -> None:
         """Say it once when the same is undone again and again."""
+        await self._make()
         repairs: list[str] = []
         for rules in self._rules:
             repairs += await self._backend(rules).apply(rules)

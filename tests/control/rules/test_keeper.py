@@ -347,6 +347,48 @@ def test_a_held_lock_is_waited_for(
     assert len(complaints) == 1
 
 
+@pytest.mark.parametrize("fault", [False, True], ids=["then free", "then a fault"])
+def test_nobody_asked_so_a_held_lock_is_not_waited_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: bool,
+) -> None:
+    """Who holds it for ever would keep the node from being ready. What is made later
+    is no repair; what cannot be made then is done without, as at start."""
+    use_variant(tmp_path, "legacy", monkeypatch)
+    monkeypatch.setattr("flannelette.control.rules.iptables.LOCK_WAIT", 1)
+    wanted = Wanted(False, True, True, optional=True)
+
+    async def body() -> None:
+        said("iptables-restore", "*nat\n:FLANNEL-POSTRTG - [0:0]\nCOMMIT\n")
+        keeper = await RulesKeeper.open(wanted, NETWORK, 0.01)
+        with (tmp_path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            await asyncio.wait_for(keeper.start(SUBNETS), 20)
+            assert keeper.error is not None
+            assert saved("iptables") == []
+        if fault:
+            restore = tmp_path / "iptables-restore"
+            restore.unlink()
+            restore.write_text("#!/bin/sh\necho not supported >&2; exit 4\n")
+            restore.chmod(0o755)
+            await asyncio.wait_for(keeper.keep(), 20)
+            assert saved("iptables") == []
+            return
+        keeping = asyncio.create_task(keeper.keep())
+        await until(lambda: saved("iptables") == [JUMPS[1], *firewalls.forward()])
+        await until(lambda: keeper.error is None)
+        assert "nat FLANNEL-POSTRTG" not in firewalls.chain_names("iptables")
+        assert keeper.repairs == 0
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    in_fresh_net(body)
+    assert sum("xtables lock" in it for it in caplog.messages) == 1
+    assert any(it.startswith("no forward rules") for it in caplog.messages) == fault
+
+
 def test_a_failed_comparison_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
