@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from contextlib import aclosing, suppress
 from typing import Any
 
+from flannelette.control.backends.backend import Routes, Subnet
+from flannelette.control.blackhole import BlackholeKeeper
 from flannelette.control.carrier import Carrier
 from flannelette.control.errors import one_line
 from flannelette.control.keeper import LeaseKeeper
 from flannelette.control.lease import Snapshot
+from flannelette.control.pending import Pending
 from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import RulesKeeper
 from flannelette.control.store import Store
-from flannelette.control.table import Change, DelRoute, Ignored, LeaseTable, SetRoute
+from flannelette.control.table import Ignored, LeaseTable
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,10 @@ RECONCILE = 10.0
 RETRY = 1.0
 """Seconds between the first two tries to repair it, and twice as many between the next
 two: to compare all with a thousand peers takes the kernel a while."""
+GATHER = 0.01
+"""Seconds between two times that the carrier is told of changes."""
+EACH = 100
+"""Changes at once that are told in the log one by one: a journal takes no thousands."""
 
 
 class Node:
@@ -35,12 +43,16 @@ class Node:
         keeper: LeaseKeeper,
         carrier: Carrier,
         rules: RulesKeeper | None = None,
+        blackholes: BlackholeKeeper | None = None,
     ) -> None:
         self.keeper = keeper
         self.carrier = carrier
         self.table = LeaseTable(keeper.lease, plan.network, plan.backend)
         self._store = store
         self._rules = rules
+        self._blackholes = blackholes
+        self._pending = Pending()
+        self._changed = asyncio.Event()
         self._repairs = 0
         self._error: str | None = None
         """What the carrier lacks right now."""
@@ -58,47 +70,51 @@ class Node:
 
     @property
     def repairs(self) -> int:
-        """Of what the carrier needs, and of traffic rules."""
-        return self._repairs + (self._rules.repairs if self._rules else 0)
+        """Of what the carrier needs, of traffic rules, and of blackholes."""
+        others = (self._rules, self._blackholes)
+        return self._repairs + sum(it.repairs for it in others if it is not None)
 
     @property
     def error(self) -> str | None:
         """What cannot be repaired right now, or written to the store."""
         rules = self._rules.error if self._rules else None
-        return self._error or rules or self.keeper.error
+        blackholes = self._blackholes.error if self._blackholes else None
+        return self._error or rules or blackholes or self.keeper.error
 
     async def live(self) -> None:
         """Run until cancelled. Raises LeaseLost when another node has our subnet."""
         async with _TaskGroup() as tasks:
             tasks.create_task(self._follow(), name="follow")
+            tasks.create_task(self._steer(), name="steer")
             tasks.create_task(self.keeper.keep(), name="lease")
             tasks.create_task(self._reconcile(), name="reconcile")
             if self._rules is not None:
                 tasks.create_task(self._rules.keep(), name="rules")
+            if self._blackholes is not None:
+                tasks.create_task(self._blackholes.keep(), name="blackholes")
 
     async def _follow(self) -> None:
         """Keep the routes in step with the leases."""
         async with aclosing(self._store.watch()) as events:
             async for event in events:
                 changes = self.table.apply(event)
+                self._pending.add(changes)
+                # Also for a snapshot that changes nothing: only then the carrier knows
+                # that there are no others.
                 if changes or isinstance(event, Snapshot):
-                    self._apply(changes)
+                    self._changed.set()
                 self.keeper.notice(event)
+                _tell_ignored([it for it in changes if isinstance(it, Ignored)])
 
-    def _apply(self, changes: list[Change]) -> None:
-        """Tell the carrier; also of a snapshot that changes nothing, since only then
-        it knows that there are no others."""
-        removed = [it.subnet for it in changes if isinstance(it, DelRoute)]
-        added = {it.subnet: it.route for it in changes if isinstance(it, SetRoute)}
-        self.carrier.apply(removed, added)
-        for change in changes:  # only now: of many, it takes longer to tell than to do
-            match change:
-                case SetRoute(subnet, route):
-                    log.info("route: subnet=%s peer=%s", subnet, route.peer)
-                case DelRoute(subnet):
-                    log.info("route removed: subnet=%s", subnet)
-                case Ignored(subnets, reason):
-                    log.warning("ignored a lease: subnet=%s reason=%r", subnets, reason)
+    async def _steer(self) -> None:
+        """Tell the carrier at once, and then of what has come meanwhile."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            removed, added = self._pending.take()
+            self.carrier.apply(removed, added)
+            _tell(removed, added)  # only now: of many, it takes longer than to do
+            await asyncio.sleep(GATHER)
 
     async def _reconcile(self) -> None:
         """Bring the carrier back to what it should be, whoever changed it."""
@@ -120,6 +136,27 @@ class Node:
                     log.error("cannot be repaired: error=%s", why)
                 self._error = why
                 pause, retry = retry, min(2 * retry, RECONCILE)
+
+
+def _tell(removed: list[Subnet], added: Routes) -> None:
+    level = logging.INFO
+    if len(removed) + len(added) > EACH:
+        log.info("routes: set=%d removed=%d", len(added), len(removed))
+        level = logging.DEBUG
+    if log.isEnabledFor(level):
+        for subnet in removed:
+            log.log(level, "route removed: subnet=%s", subnet)
+        for subnet, route in added.items():
+            log.log(level, "route: subnet=%s peer=%s", subnet, route.peer)
+
+
+def _tell_ignored(ignored: list[Ignored]) -> None:
+    if len(ignored) > EACH:
+        for reason, count in Counter(it.reason for it in ignored).items():
+            log.warning("ignored leases: count=%d reason=%r", count, reason)
+        return
+    for it in ignored:
+        log.warning("ignored a lease: subnet=%s reason=%r", it.subnets, it.reason)
 
 
 class _TaskGroup(asyncio.TaskGroup):
