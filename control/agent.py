@@ -27,6 +27,7 @@ from typing import Any
 from flannelette.control import interface, mac, operator, report, subnetfile
 from flannelette.control.backends import choice
 from flannelette.control.backends.vxlan import VxlanBackend
+from flannelette.control.blackhole import open_blackholes
 from flannelette.control.carrier import Carrier
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
@@ -162,7 +163,9 @@ class Agent:
             keeper = await self._take_lease(store, plan, carrier)
             await carrier.start(keeper.lease)
             await rules.start(keeper.lease.subnets)
-            node = Node(plan, store, keeper, carrier, rules)
+            blackholes = open_blackholes(config, network, netlink)
+            await blackholes.start(keeper.lease.subnets)
+            node = Node(plan, store, keeper, carrier, rules, blackholes)
             lease, mtu, masq = keeper.lease, plan.smallest_mtu, config.ip_masq
             subnetfile.write(config.subnet_file, network, lease, mtu, masq)
             self._node = node

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pyroute2 import NetlinkError
 
+from flannelette.tun.blackhole import reconcile_blackholes
 from flannelette.tun.interfaces import (
     RT_TABLE_MAIN,
     Interface,
@@ -122,6 +123,14 @@ class Netlink:
         desired no more, also before a restart; names each repair, [] if none was
         due."""
         return await self._worker.call(reconcile_peer_routes, desired, index, overlay)
+
+    async def reconcile_blackholes(
+        self, desired: Collection[Network], overlay: Collection[Network]
+    ) -> list[str]:
+        """Make a blackhole of each subnet, as the last route to be asked, and remove
+        what earlier calls made of subnets of the overlay's networks and is desired no
+        more, also before a restart; names each step, [] if none was due."""
+        return await self._worker.call(reconcile_blackholes, desired, overlay)
 
     async def on_link(self, address: Address) -> int | None:
         """The index of the interface that the address is reached through without a

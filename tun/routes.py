@@ -134,14 +134,15 @@ def reconcile_peer_routes(
     stale = [
         route
         for route in ours
-        if (key := key_of(route)) and key not in desired and _is_of(key, overlay)
+        if (key := key_of(route)) and key not in desired and is_of(key, overlay)
     ]
     repairs += remove_routes(ip, attempts, stale)
     attempts.end()
     return repairs
 
 
-def _is_of(subnet: Network, networks: Collection[Network]) -> bool:
+def is_of(subnet: Network, networks: Collection[Network]) -> bool:
+    """Is it a part of one of them?"""
     return any(
         subnet.version == network.version and subnet.subnet_of(network)  # type: ignore[arg-type]  # mypy does not see that they are of one version
         for network in networks
