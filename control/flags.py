@@ -58,7 +58,7 @@ _INTERFACE = (
     Flag(
         "iface-can-reach",
         flagvalues.reachable,
-        "`ADDRESS` that packets leave to by the interface wanted; asked last",
+        "take the interface by which packets to `ADDRESS` leave; asked last",
     ),
     Flag("public-ip", flagvalues.unicast, "`ADDRESS` that other nodes send to"),
     Flag("public-ipv6", flagvalues.unicast6, "`ADDRESS` that they send to over IPv6"),
@@ -120,7 +120,7 @@ _RULES = (
     Flag(
         "ip-blackhole-route",
         goflags.boolean,
-        "packets to this node's subnet that no route on it takes end here",
+        "drop packets to this node's subnet that no other route takes",
         "false",
     ),
 )
@@ -131,7 +131,7 @@ _HEALTH = (
         "`ADDRESS` to answer /healthz, /readyz and /metrics at",
         "0.0.0.0",
     ),
-    Flag("healthz-port", flagvalues.port, "`PORT` to do so; 0: none", "0"),
+    Flag("healthz-port", flagvalues.port, "`PORT` of that; 0: none", "0"),
 )
 _FORWARDING = (
     Flag(
@@ -182,12 +182,12 @@ _LOG_PLACES = (
     Flag(
         "vmodule",
         flagvalues.levels_of_files,
-        "`LEVELS` of flanneld's source files; no effect",
+        "`LEVELS` of flanneld's source files; without effect",
     ),
     Flag(
         "log_backtrace_at",
         flagvalues.line_of_file,
-        "`PLACE` in flanneld's source files; no effect",
+        "`PLACE` in flanneld's source files; without effect",
     ),
 )
 _LOGGING = (
