@@ -19,7 +19,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,24 +51,30 @@ from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import open_rules
 from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
+from flannelette.control.systemd.notify import Notifier
+from flannelette.control.systemd.reporter import Reporter, State
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)
 
 CONFIG_RETRY = 1.0
 """Seconds between two tries to read the network configuration (E12)."""
+PEERS_WAIT = 3.0
+"""Seconds that the first snapshot may keep those waiting who start after us."""
 
 
-async def run(config: Config, handover: Handover) -> None:
+async def run(config: Config, handover: Handover, notifier: Notifier) -> None:
     """Be a node until SIGINT or SIGTERM. A second signal kills; SIGQUIT does so after
     it has shown what every thread was doing (C6).
 
     Raises ControlError or OSError when it cannot go on."""
     stop = asyncio.Event()
     with _signals(stop):
-        agent = asyncio.create_task(Agent(config, handover).run(), name="agent")
+        it = Agent(config, handover, notifier)
+        agent = asyncio.create_task(it.run(), name="agent")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        it.reporter.stopping()
         stopped.cancel()
         agent.cancel()
         with suppress(asyncio.CancelledError):
@@ -109,6 +115,16 @@ def _signal_handler(number: int, handler: Callable[[], None]) -> Iterator[None]:
         loop.remove_signal_handler(number)
 
 
+@contextmanager
+def _in_background(work: Coroutine[Any, Any, None], name: str) -> Iterator[None]:
+    """Until the context ends, and perhaps one turn of the loop longer."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
 def mac_file(subnet_file: Path) -> Path:
     """Where our MAC is kept from one start to the next: beside the subnet file."""
     return subnet_file.with_name(f"{subnet_file.name}.mac")
@@ -117,7 +133,8 @@ def mac_file(subnet_file: Path) -> Path:
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
-    def __init__(self, config: Config, handover: Handover) -> None:
+    def __init__(self, config: Config, handover: Handover, notifier: Notifier) -> None:
+        self.reporter = Reporter(notifier, self._state)
         self._config = config
         self._handover = handover
         self._carrier: Carrier | None = None
@@ -133,13 +150,13 @@ class Agent:
         subnetfile.check(config.subnet_file)
         async with AsyncExitStack() as stack:
             stack.callback(self._carry_no_more)  # the last thing: until then, forward
+            stack.enter_context(_in_background(self.reporter.report(), "report"))
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
             external = await self._choose_interface(netlink)
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
-            if isinstance(store, Reloadable):
-                stack.enter_context(_signal_handler(signal.SIGHUP, store.reload))
+            stack.enter_context(_signal_handler(signal.SIGHUP, self._on_hangup))
             commands = {"status": self._report}
             streams = {"watch": self._watch}
             await stack.enter_async_context(
@@ -170,7 +187,15 @@ class Agent:
             subnetfile.write(config.subnet_file, network, lease, mtu, masq)
             self._node = node
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
+            stack.enter_context(_in_background(self._announce(node), "announce"))
             await node.live()
+
+    async def _announce(self, node: Node) -> None:
+        """Say that what comes after us may start: it hopes for peers, too."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PEERS_WAIT):
+                await node.heard.wait()
+        self.reporter.ready()
 
     def _carry_no_more(self) -> None:
         if self._carrier is not None:
@@ -237,12 +262,38 @@ class Agent:
         margin = self._config.subnet_lease_renew_margin * 60.0
         return LeaseKeeper(store, lease, margin)
 
+    def _on_hangup(self) -> None:
+        """SIGHUP."""
+        self.reporter.reload(self._reload)
+
+    def _reload(self) -> None:
+        log.info("reload: flags and the network config need a restart")
+        if isinstance(self._store, Reloadable):
+            self._store.reload()
+        if self._node is not None:
+            self._node.carrier.due.set()
+
     def _watch(self, argument: str, enough: asyncio.Event) -> AsyncGenerator[bytes]:
         return watching.watch_node(self._plan, self._node, argument, enough)
 
     def _verdict(self) -> Verdict:
         """May pods rely on this node now?"""
         return judge(facts(self._config, self._store, self._node, self._waiting_for))
+
+    def _state(self) -> State:
+        """For the service manager."""
+        verdict, node = self._verdict(), self._node
+        if node is None or self._store is None:
+            return State(verdict)
+        forwarder = node.carrier.forwarder
+        return State(
+            verdict,
+            str(node.keeper.lease.subnets),
+            node.carrier.device,
+            len(node.table),
+            node.error or self._store.status().error,
+            forwarder is None or forwarder.pumping,
+        )
 
     def _figures(self, lag: Lag) -> Figures:
         return figures(self._report(report.summary), self._verdict(), lag, self._node)

@@ -25,6 +25,7 @@ from flannelette.control.netconfig import NetworkConfig
 
 if TYPE_CHECKING:
     from flannelette.control.handover.handover import Handover
+    from flannelette.control.systemd.notify import Notifier
 
 USAGE = """\
 Usage: flannelette COMMAND [...]
@@ -154,15 +155,17 @@ def _run_agent(settings: config.Config) -> None:
     notifier = Notifier.from_environ(os.environ)
     handover = Handover(notifier, fdstore.inherited(os.environ))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_daemon(settings, handover))
+        runner.run(_daemon(settings, handover, notifier))
 
 
-async def _daemon(settings: config.Config, handover: Handover) -> None:
+async def _daemon(
+    settings: config.Config, handover: Handover, notifier: Notifier
+) -> None:
     handover.adopt(settings)  # before anything else, the rest of us included
 
     from flannelette.control import agent
 
-    await agent.run(settings, handover)
+    await agent.run(settings, handover, notifier)
 
 
 def _log_to_stderr(verbosity: int) -> None:

@@ -48,6 +48,8 @@ class Node:
         self.keeper = keeper
         self.carrier = carrier
         self.table = LeaseTable(keeper.lease, plan.network, plan.backend)
+        self.heard = asyncio.Event()
+        """Set once the store has told of all peers, and there are routes to them."""
         self._store = store
         self._rules = rules
         self._blackholes = blackholes
@@ -113,6 +115,7 @@ class Node:
             self._changed.clear()
             removed, added = self._pending.take()
             self.carrier.apply(removed, added)
+            self.heard.set()
             _tell(removed, added)  # only now: of many, it takes longer than to do
             await asyncio.sleep(GATHER)
 

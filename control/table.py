@@ -72,6 +72,10 @@ class LeaseTable:
         """The same by subnet."""
         self._told: Routes = {}
 
+    def __len__(self) -> int:
+        """Peers that claim subnets."""
+        return len(self._peers)
+
     def apply(self, event: Event) -> list[Change]:
         """Take in one event; the changes that follow, removals before additions."""
         ignored: list[Ignored] = []

@@ -182,7 +182,7 @@ def agent(monkeypatch: pytest.MonkeyPatch) -> AgentFactory:
         monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
         monkeypatch.setattr(logging.getLogger("flannelette"), "level", logging.NOTSET)
 
-        async def run(settings: Config) -> None:
+        async def run(settings: Config, *_: object) -> None:
             result = body(settings)
             if asyncio.iscoroutine(result):
                 await result
