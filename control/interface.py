@@ -80,15 +80,16 @@ def select(machine: Machine, config: Config, *, dual: bool = False) -> External:
     else the default route its own (I1).
 
     dual: it must have addresses of both IP versions, and the default routes of both be
-    its own; without, --public-ipv6 is of no interest."""
+    its own; without, --public-ipv6 is of no interest but in place of a default route:
+    whether the network is dual-stack is not known at first."""
     public_ipv6 = config.public_ipv6 if dual else None
     there = _Interfaces(machine.interfaces, dual, public_ipv6)
     if lookups := list(_lookups(there, config, machine.exit)):
         found = _first_found(lookups)
     elif config.public_ip is not None:
         found = _by_public_ip(there, config.public_ip)
-    elif public_ipv6 is not None:
-        found = _by_public_ip(there, public_ipv6)
+    elif config.public_ipv6 is not None and (dual or machine.default is None):
+        found = _by_public_ip(there, config.public_ipv6)
     else:
         found = there.by_name(_by_default_route(machine, dual))
     interface, address, address6 = found

@@ -147,8 +147,13 @@ def test_what_dual_stack_misses_is_said(
 
 def test_ipv4_alone_asks_for_no_ipv6() -> None:
     """But an --iface may be an IPv6 address (I2)."""
-    nowhere = "2001:db8:9::9"
+    here, nowhere = "2001:db8:1::1", "2001:db8:9::9"
     chosen = select(Machine(ALL, "eth0", "eth1"), public_ipv6=nowhere)
     assert chosen == external(ETH0, "192.0.2.1")
     chosen = select(Machine(DUAL), ("2001:db8:1::1",), public_ipv6=nowhere)
     assert chosen == external(ETH16, "198.51.100.1")
+    # In place of a default route: the network may turn out to be dual-stack.
+    chosen = select(Machine(DUAL), public_ipv6=here)
+    assert chosen == external(ETH16, "198.51.100.1")
+    chosen = select(Machine(DUAL, "eth0"), public_ipv6=here)
+    assert chosen == external(ETH06, "192.0.2.1")
