@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from contextlib import suppress
-from errno import EISDIR
+from errno import EINVAL, EISDIR
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TypeVar
@@ -26,17 +26,21 @@ _Network = TypeVar("_Network", IPv4Network, IPv6Network)
 
 
 def check(path: Path) -> None:
-    """Find out early whether write() will be able to; it makes the directory, too.
-    Raises OSError."""
+    """Find out early whether write() will be able to, and previous_subnets(); it makes
+    the directory, too. Raises OSError."""
     try:
         make_directory(path.parent)
         if path.is_dir():
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+        if path.exists() and not path.is_file():  # a device would be replaced
+            raise OSError(EINVAL, "Not a regular file", str(path))
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         error.add_note(f"the subnet file {path} cannot be written")
         raise
+    with suppress(FileNotFoundError):
+        read(path)
 
 
 def write(

@@ -142,6 +142,32 @@ def test_a_check_fails_where_writing_would(tmp_path: Path, place: str) -> None:
         write(path, NETWORK, LEASE, 1472)
 
 
+def test_a_check_refuses_what_is_no_file(tmp_path: Path) -> None:
+    """A rename would put our file in the place of a device."""
+    path = tmp_path / "subnet.env"
+    os.mkfifo(path)
+    for place in (path, Path("/dev/null")):
+        with pytest.raises(OSError, match="Not a regular file") as caught:
+            check(place)
+        assert caught.value.__notes__ == [f"the subnet file {place} cannot be written"]
+
+
+def test_a_check_fails_where_reading_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "subnet.env"
+    write(path, NETWORK, LEASE, 1472)
+
+    def unreadable(name: Path, mode: str) -> None:
+        raise OSError(5, "Input/output error", str(name))
+
+    name = "flannelette.control.subnetfile.open"
+    monkeypatch.setattr(name, unreadable, raising=False)
+    with pytest.raises(OSError, match="Input/output") as caught:
+        check(path)
+    assert caught.value.__notes__ == [f"while reading the subnet file {path}"]
+
+
 def test_what_was_written_is_remembered(tmp_path: Path) -> None:
     """E15."""
     path = tmp_path / "subnet.env"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,12 +45,18 @@ class Node:
         return self._host.config(**{"ipam": ipam, "delegate": delegate, **members})
 
     def call(self, command: str, config: dict[str, Any], **variables: str) -> Answer:
+        program = [sys.executable, "-m", "flannelette.control.cni.command"]
+        return self.run(program, command, config, **variables)
+
+    def run(
+        self, program: list[str], command: str, config: dict[str, Any], **variables: str
+    ) -> Answer:
+        """Any plugin, as a runtime would."""
         netns = f"/run/netns/{POD}"
-        assert CNI_PATH is not None
         usual = {"CNI_NETNS": netns, "CNI_PATH": str(CNI_PATH)}
         with inside(HOST):
             process = subprocess.Popen(
-                [sys.executable, "-m", "flannelette.control.cni.command"],
+                program,
                 env=self._host.environ(command, **{**usual, **variables}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -215,3 +222,56 @@ def test_gc_gives_addresses_back(node: Node) -> None:
     assert answer == (0, b"") if speaks_1_1() else answer.error["code"] > 0
     assert node.reserved() == ["10.1.17.2"]
     assert addresses(POD, "eth0") == [POD4]
+
+
+def connects(port: int) -> bool:
+    """From the host, to a port of its own, behind which the pod listens."""
+    with inside(POD):
+        server = socket.socket()
+    with inside(HOST):
+        client = socket.socket()
+    with server, client:
+        server.bind(("", 80))
+        server.listen()
+        client.settimeout(20)
+        try:
+            client.connect((GATE4, port))
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+@pytest.mark.skipif(
+    CNI_PATH is None or not (CNI_PATH / "portmap").exists(),
+    reason="needs the CNI plugin portmap",
+)
+def test_flannels_own_chain_with_portmap(node: Node) -> None:
+    """N12: what kube-flannel ships, called as a runtime calls a chain: each plugin is
+    given the result of the one before it, and DEL goes backwards."""
+    version = {"name": "cbr0", "cniVersion": "0.3.1"}
+    bridge = {"bridge": "cni9", "hairpinMode": True, "isDefaultGateway": True}
+    flannel = node.config(**version, delegate=bridge)
+    ports = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+    portmap = {
+        **version,
+        "type": "portmap",
+        "capabilities": {"portMappings": True},
+        "runtimeConfig": {"portMappings": ports},
+    }
+    program = [str(CNI_PATH / "portmap")] if CNI_PATH else []
+    for turn in range(2):
+        result = node.add(flannel)
+        assert result["cniVersion"] == "0.3.1"
+        assert not connects(8080)
+        chained = {**portmap, "prevResult": result}
+        answer = node.run(program, "ADD", chained)
+        assert answer.code == 0, answer.text
+        last = json.loads(answer.text)
+        assert last["ips"] == result["ips"]
+        assert connects(8080), turn
+
+        for _ in range(2):
+            assert node.run(program, "DEL", {**portmap, "prevResult": last}).code == 0
+            assert node.call("DEL", {**flannel, "prevResult": last}) == (0, b"")
+            assert not connects(8080)
+            assert node.reserved() == []
