@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flannelette.control import main
+from flannelette.control.errors import HostError
 from flannelette.control.lease import Subnets
 from flannelette.control.rules.keeper import RulesKeeper
 from tests.helpers import firewalls
@@ -147,6 +148,21 @@ def test_a_foreign_chain_with_our_name_is_taken_over(variant: str) -> None:
         said("nft -f -", "table ip flannel-ipv4 { chain postrtg { counter drop; }; }")
         await started(network=NFT)
         assert sorted(nft_table("ip", "flannel-ipv4")) == sorted(NFT4)
+
+    in_fresh_net(body)
+
+
+def test_a_foreign_chain_with_our_name_that_others_need() -> None:
+    """nftables removes none that is jumped to; that is found out before there is a
+    lease, and nothing is changed."""
+    theirs = "table ip flannel-ipv4 { chain forward { }; chain x { jump forward; }; }"
+
+    async def body() -> None:
+        said("nft -f -", theirs)
+        before = said("nft list ruleset")
+        with pytest.raises(HostError, match=r"nft: .*resource busy"):
+            await started(network=NFT)
+        assert said("nft list ruleset") == before
 
     in_fresh_net(body)
 
