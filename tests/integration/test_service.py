@@ -1,0 +1,72 @@
+"""A daemon as a service: what its manager hears of it from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flannelette.benchmarks.servicemanager import ServiceManager
+from flannelette.control import agent, config
+from flannelette.control.handover.handover import Handover
+from flannelette.control.systemd.notify import Notifier
+from tests.helpers.lab import DEADLINE, lab
+from tests.helpers.ns import needs_namespaces, until
+
+
+@needs_namespaces
+def test_a_daemons_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4.2, D4: when it is ready there is a subnet file, and there are routes as well."""
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    with lab(tmp_path) as it, ServiceManager(it.rig, tmp_path / "manager") as manager:
+        it.start_store()
+        it.cluster.start_daemon(2)
+        until(lambda: it.is_ready(2))
+        it.cluster.managers[1] = manager
+        daemon = it.cluster.start_daemon(1)
+        assert manager.ready.wait(DEADLINE)
+        assert (tmp_path / "h1/subnet.env").exists()
+        status = it.status(1)
+        assert len(status["routes"]) == 1
+        subnet = status["lease"]["subnet"]
+        assert manager.told["STATUS"] == f"ready: {subnet} on flannel0, 1 peer"
+        until(lambda: "WATCHDOG" in manager.told)
+
+        manager.ready.clear()
+        before = time.monotonic_ns() // 1000
+        daemon.process.send_signal(signal.SIGHUP)
+        assert manager.ready.wait(DEADLINE)
+        assert int(manager.told["MONOTONIC_USEC"]) >= before
+        assert manager.told["RELOADING"] == "1"
+        assert it.log(1).count("reload: ") == 1
+
+        assert "STOPPING" not in manager.told
+        daemon.process.terminate()
+        assert daemon.process.wait(DEADLINE) == 0
+        until(lambda: "STOPPING" in manager.told)
+        assert manager.told["STATUS"] == "stopping"
+
+
+async def test_a_store_that_is_silent_does_not_keep_others_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flanneld does not wait for peers at all."""
+    monkeypatch.setattr(agent, "PEERS_WAIT", 0.05)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(tmp_path / "notify"))
+        heard.setblocking(False)
+        notifier = Notifier(str(tmp_path / "notify"))
+        it = agent.Agent(config.parse([], {}), Handover(notifier), notifier)
+        node: Any = SimpleNamespace(heard=asyncio.Event())
+        await it._announce(node)
+        assert heard.recv(4096).startswith(b"READY=1\n")
+        node.heard.set()
+        monkeypatch.setattr(agent, "PEERS_WAIT", 3600)
+        await it._announce(node)
+        assert heard.recv(4096) == b"READY=1"
