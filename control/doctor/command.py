@@ -199,6 +199,8 @@ def _told(it: PeerFacts) -> Iterator[str]:
         yield str(it.small.strerror)
     elif it.alive:
         yield "no flannelette, but well"
+    elif not it.peer.port and isinstance(it.underlay, Answer):
+        yield "its host answers"
     else:
         yield "silent"
     if it.overlay:

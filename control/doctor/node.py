@@ -26,6 +26,8 @@ from flannelette.tun.routes import Way
 
 _STRICT = 1
 _LOOSE = 2
+_NO_DEVICE = ("host-gw", "alloc", "extension")
+"""Backends without a device that packets enter the overlay by."""
 _MERGES = {"tso": "merge_tcp", "gso": "gso", "gro": "gro"}
 """What status calls an offload that --offload may allow. Not uso: kernels before
 Linux 6.2 lack it, and are well."""
@@ -172,7 +174,7 @@ def external_mtu(facts: Facts) -> Findings:
 def device(facts: Facts) -> Findings:
     """The TUN, or the kernel's VXLAN device, as the daemon wants it (U4)."""
     status = facts.status
-    if status is None or not status["started"] or facts.backend_type == "host-gw":
+    if status is None or not status["started"] or facts.backend_type in _NO_DEVICE:
         return
     name = status["node"]["device"]
     it = facts.interface(name)

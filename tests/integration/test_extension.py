@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flannelette.benchmarks.cluster import FLANNELETTE
 from flannelette.benchmarks.netns import tool
+from tests.helpers.doctors import Doctor
 from tests.helpers.lab import Lab, lab
 from tests.helpers.leases import delete_leases
 from tests.helpers.ns import needs_namespaces, until
@@ -49,6 +50,9 @@ def test_host_gw_by_commands(tmp_path: Path) -> None:
         ]
         assert "extension, which others carry" in shown(it, 1)
         assert f"{other} via 192.0.2.2 " in routes(it, 1)
+        told = Doctor(it).text()
+        assert "Nothing is wrong" in told
+        assert "192.0.2.2, its host answers" in told
 
         daemon = it.cluster.daemons[2].process
         daemon.terminate()
@@ -88,5 +92,6 @@ def test_alloc_is_a_lease_and_nothing_else(tmp_path: Path) -> None:
         links = json.loads(it.rig.run(it.rig.host(1), [IP, "-j", "link"]).stdout)
         assert {link["ifname"] for link in links} == {"lo", "eth0"}
         assert routes(it, 1) == before
+        assert Doctor(it).findings() == []
         daemon.process.terminate()
         assert daemon.process.wait(20) == 0
