@@ -10,7 +10,7 @@
     subnet = "10.5.1.0/24"
 
 Each node of a vxlan network has its device's MAC besides, and each of a dual-stack one
-the other two (udp can do without public-ipv6):
+the other two (udp and alloc can do without public-ipv6):
 
     mac = "02:00:00:00:00:01"
     subnet6 = "fd00:5:0:1::/64"
@@ -114,9 +114,9 @@ def _lease(node: _Node, network: NetworkConfig) -> Lease:
     _check_place("subnet", subnet, network.network)
     dual = network.network6 is not None
     vxlan = network.backend_type == "vxlan"
-    udp = network.backend_type == "udp"
+    typeless = network.backend_type in ("udp", "alloc")  # what they write (section 2)
     _check_given("subnet6", node.subnet6, dual, dual)
-    _check_given("public-ipv6", node.public_ipv6, dual, dual and not udp)
+    _check_given("public-ipv6", node.public_ipv6, dual, dual and not typeless)
     _check_given("mac", node.mac, vxlan, vxlan)
     if node.subnet6 is not None and network.network6 is not None:
         subnet6 = IPv6Network(_zoneless(node.subnet6))
@@ -128,10 +128,10 @@ def _lease(node: _Node, network: NetworkConfig) -> Lease:
     attrs = LeaseAttrs(
         public_ip=IPv4Address(node.public_ip),
         public_ipv6=public_ipv6,
-        backend_type="" if udp else network.backend_type,
+        backend_type="" if typeless else network.backend_type,
         backend_data=data,
         backend_v6_data=data if dual else None,
-        raw_ipv6=dual and udp,
+        raw_ipv6=dual and network.backend_type == "udp",
     )
     return Lease(subnet, attrs, subnet6, permanent=True)
 

@@ -75,6 +75,11 @@ def only_lease(backend: str, entry: str, dual: bool = False) -> Lease:
             '"BackendData":{"VNI":4096,"VtepMAC":"02:00:00:00:00:09"}}',
         ),
         ('Type = "udp"', '{"PublicIP":"192.0.2.9","PublicIPv6":null}'),
+        ('Type = "alloc"', '{"PublicIP":"192.0.2.9","PublicIPv6":null}'),
+        (
+            'Type = "extension"',
+            '{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"extension"}',
+        ),
         (
             'Type = "host-gw"',
             '{"PublicIP":"192.0.2.9","PublicIPv6":null,"BackendType":"host-gw"}',
@@ -109,6 +114,11 @@ def test_a_node_says_what_flanneld_would_say(backend: str, value: str) -> None:
             'Type = "udp"',
             {"mac": "", "public_ipv6": ""},
             '{"PublicIP":"192.0.2.9","PublicIPv6":null,"RawIPv6":true}',
+        ),
+        (
+            'Type = "alloc"',
+            {"mac": "", "public_ipv6": ""},
+            '{"PublicIP":"192.0.2.9","PublicIPv6":null}',
         ),
         (
             'Type = "udp"',
