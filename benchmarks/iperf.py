@@ -22,6 +22,8 @@ class Stream:
 
     bytes: int
     bits_per_second: float
+    retransmits: int = 0
+    """What the sender sent once more: segments."""
 
 
 def command(target: str, flows: int, seconds: int) -> list[str]:
@@ -82,7 +84,10 @@ def parse(text: str) -> Stream:
         raise RigError(f"iperf3: {document['error']}")
     try:
         received = document["end"]["sum_received"]
-        stream = Stream(int(received["bytes"]), float(received["bits_per_second"]))
+        again = document["end"].get("sum_sent", {}).get("retransmits", 0)
+        stream = Stream(
+            int(received["bytes"]), float(received["bits_per_second"]), int(again)
+        )
     except (KeyError, TypeError, ValueError):
         raise RigError("iperf3's result is not understood") from None
     if not stream.bytes:

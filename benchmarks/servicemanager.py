@@ -14,6 +14,7 @@ import fcntl
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,15 @@ _FIRST = 3
 _AWAY = 200
 """Descriptors are kept above this number, so that those of a program that starts can
 be put where it looks for them."""
+_BEGIN = f"""
+import os, sys
+for n, fd in enumerate(filter(None, sys.argv[1].split(","))):
+    os.dup2(int(fd), {_FIRST} + n)
+    os.close(int(fd))
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""What a program's process does before it is that program."""
 
 
 class ServiceManager:
@@ -92,19 +102,15 @@ class ServiceManager:
         self.ready.clear()
         with self._lock:
             stored = list(self._stored)
-            moves = [f"{_FIRST + n}<&{fd} {fd}<&-" for n, (_, fd) in enumerate(stored)]
-            names = ":".join(name for name, _ in stored)
             env = {**(options.pop("env", None) or os.environ)}
             env |= {"NOTIFY_SOCKET": os.fspath(self._path)}
             if stored:
-                env |= {"LISTEN_FDS": str(len(stored)), "LISTEN_FDNAMES": names}
-            script = f'exec {" ".join(moves)}; export LISTEN_PID=$$; exec "$@"'
+                env["LISTEN_FDS"] = str(len(stored))
+                env["LISTEN_FDNAMES"] = ":".join(name for name, _ in stored)
+            fds = [fd for _, fd in stored]
+            begin = [sys.executable, "-I", "-S", "-c", _BEGIN, ",".join(map(str, fds))]
             return self._rig.popen(
-                ns,
-                ["bash", "-c", script, "bash", *command],
-                env=env,
-                pass_fds=[fd for _, fd in stored],
-                **options,
+                ns, [*begin, *command], env=env, pass_fds=fds, **options
             )
 
     # ---- what the daemon tells -------------------------------------------------------

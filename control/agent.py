@@ -308,4 +308,5 @@ class Agent:
             self._plan,
             self._node,
             self._waiting_for,
+            self._handover.adopted,
         )

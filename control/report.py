@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from flannelette.control import mac
+from flannelette.control.backends.backend import Subnet
 from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
-from flannelette.control.carrier import Carrier
 from flannelette.control.config import Config, version
+from flannelette.control.handover.handover import Adopted
 from flannelette.control.health.look import facts
 from flannelette.control.health.readiness import NotReady, Ready, judge
 from flannelette.control.node import Node
@@ -34,13 +36,15 @@ def document(
     plan: Plan | None,
     node: Node | None,
     waiting_for: str | None,
+    adopted: Adopted | None = None,
 ) -> dict[str, Any]:
     """All that an operator may want to know, ready for JSON. What is not known yet is
-    null; seconds are floats."""
-    forwarder = node.carrier.forwarder if node else None
+    null; seconds are floats. `adopted` forwards before there is a node."""
+    forwarder = _forwarder(node, adopted)
+    routes = node.carrier.routes if node else forwarder.routes if forwarder else []
     return {
-        **summary(config, uptime, store, plan, node, waiting_for),
-        "routes": _routes(node.carrier) if node else [],
+        **summary(config, uptime, store, plan, node, waiting_for, adopted),
+        "routes": _routes(routes, node.carrier.direct if node else ()),
         "ignored": _ignored(node) if node else [],
         "peers": _peers(forwarder) if forwarder else [],
     }
@@ -53,9 +57,10 @@ def summary(
     plan: Plan | None,
     node: Node | None,
     waiting_for: str | None,
+    adopted: Adopted | None = None,
 ) -> dict[str, Any]:
     """What of it does not grow with the cluster."""
-    forwarder = node.carrier.forwarder if node else None
+    forwarder = _forwarder(node, adopted)
     verdict = judge(facts(config, store, node, waiting_for))
     return {
         "version": version(),
@@ -63,11 +68,11 @@ def summary(
         "ready": isinstance(verdict, Ready),
         "not_ready": verdict.reason if isinstance(verdict, NotReady) else None,
         "uptime": uptime,
-        "node": _node(config, plan, node),
+        "node": _node(config, plan, node, adopted),
         "network": plan and ", ".join(map(str, plan.network.networks)),
         "lease": node and _lease(node),
         "store": store and asdict(store.status()),
-        "counters": _both_directions(node),
+        "counters": _both_directions(node, forwarder),
         "sockets": [one._asdict() for one in forwarder.fill()] if forwarder else [],
         "tun_drops": forwarder and forwarder.tun_drops(),
         "repairs": node.repairs if node else 0,
@@ -75,8 +80,18 @@ def summary(
     }
 
 
-def _node(config: Config, plan: Plan | None, node: Node | None) -> dict[str, Any]:
-    forwarder = node.carrier.forwarder if node else None
+def _forwarder(node: Node | None, adopted: Adopted | None) -> Forwarder | None:
+    """Ours, if there is one."""
+    if node is not None:
+        return node.carrier.forwarder
+    return adopted.forwarder if adopted is not None else None
+
+
+def _node(
+    config: Config, plan: Plan | None, node: Node | None, adopted: Adopted | None
+) -> dict[str, Any]:
+    forwarder = _forwarder(node, adopted)
+    device = adopted.device if adopted is not None else None
     used = forwarder.offloads if forwarder else NO_OFFLOAD
     carried_by = plan.backend.carried_by if plan else "us"
     return {
@@ -86,7 +101,7 @@ def _node(config: Config, plan: Plan | None, node: Node | None) -> dict[str, Any
         "steering": forwarder and forwarder.steering,
         "offloads": [str(bit.name).lower() for bit in used],
         "peer_check": config.peer_check,
-        "device": node and node.carrier.device,
+        "device": node.carrier.device if node else device,
         **_plan(plan),
         **_vxlan(plan, node),
     }
@@ -125,15 +140,16 @@ def _lease(node: Node) -> dict[str, Any]:
     }
 
 
-def _routes(carrier: Carrier) -> list[dict[str, Any]]:
-    direct = carrier.direct
+def _routes(
+    routes: Iterable[Route], direct: Collection[Subnet]
+) -> list[dict[str, Any]]:
     return [
         {
             "subnet": str(route.subnet),
             "peer": _peer(route),
             "direct": route.subnet in direct,
         }
-        for route in carrier.routes
+        for route in routes
     ]
 
 
@@ -169,9 +185,10 @@ def _ignored(node: Node) -> list[dict[str, str]]:
     ]
 
 
-def _both_directions(node: Node | None) -> dict[str, Any] | None:
+def _both_directions(
+    node: Node | None, forwarder: Forwarder | None
+) -> dict[str, Any] | None:
     """None where the kernel carries the packets, and counts them."""
-    forwarder = node.carrier.forwarder if node else None
     if node is not None and forwarder is None:
         return None
     return {each.name.lower(): _counters(forwarder, each) for each in Direction}

@@ -168,7 +168,6 @@ class UserCarrier:
             await self._reopen()
         else:
             adopted.listen(self._on_pump_error)
-            self._handover.settle()
 
     async def _forward(self) -> None:
         """Give the TUN its addresses, MTU and routes (U4), and forward. Raises OSError,

@@ -151,8 +151,11 @@ def _bound(
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)
-        resize_receive(sock, BUFFER_BYTES)
-        _resize(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, BUFFER_BYTES)
+        for force, option in (
+            (_SO_RCVBUFFORCE, socket.SO_RCVBUF),
+            (_SO_SNDBUFFORCE, socket.SO_SNDBUF),
+        ):
+            _enlarge(sock, force, option)
         if address.version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if joining:
@@ -225,13 +228,8 @@ _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 
 
-def resize_receive(sock: socket.socket, octets: int) -> None:
-    """What may wait in the socket until it is read. Raises OSError."""
-    _resize(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, octets)
-
-
-def _resize(sock: socket.socket, force: int, option: int, octets: int) -> None:
+def _enlarge(sock: socket.socket, force: int, option: int) -> None:
     try:
-        sock.setsockopt(socket.SOL_SOCKET, force, octets)
+        sock.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
     except PermissionError:  # not root of this machine: up to net.core.[rw]mem_max
-        sock.setsockopt(socket.SOL_SOCKET, option, octets)
+        sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)

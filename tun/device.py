@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,16 +17,22 @@ VNET_HEADER = 10
 """Bytes of virtio_net_hdr, without the members that came later."""
 MAX_QUEUES = 256
 """Of one device (drivers/net/tun.c: MAX_TAP_QUEUES)."""
+QUEUE_FRAMES = 2000
+"""What each queue holds until it is read, as while one daemon follows another; the
+kernel's default is 500. It is set before there is traffic: each change of it costs the
+packets of a moment (net/sched/sch_generic.c: dev_qdisc_change_tx_queue_len)."""
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
 _TUNSETVNETHDRSZ = 0x400454D8
+_SIOCSIFTXQLEN = 0x8943
 _IFF_TUN = 0x0001
 _IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 _IFF_TUN_EXCL = 0x8000
 _IFREQ = struct.Struct("16sH22x")
+_IFREQ_INT = struct.Struct("16si20x")
 
 _CSUM, _TSO4, _TSO6, _USO4, _USO6 = 0x01, 0x02, 0x04, 0x20, 0x40
 
@@ -73,6 +80,7 @@ def open_tun(
         while len(fds) < queues:
             fds.append(_attach(name, flags)[0])
             undo.callback(os.close, fds[-1])
+        _lengthen(name)
         unsteered = _steer(fd) if queues > 1 else None
         # Header size and offloads belong to the device, not to a queue.
         if vnet:
@@ -99,6 +107,13 @@ def _attach(name: str, flags: int) -> tuple[int, str]:
         raise
     raw, _ = _IFREQ.unpack(answer)
     return fd, raw.rstrip(b"\0").decode()
+
+
+def _lengthen(name: str) -> None:
+    """Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any:
+        request = _IFREQ_INT.pack(name.encode(), QUEUE_FRAMES)
+        fcntl.ioctl(any, _SIOCSIFTXQLEN, request)
 
 
 def _steer(fd: int) -> OSError | None:

@@ -44,17 +44,11 @@ from flannelette.control.handover.memory import Memory
 from flannelette.control.systemd.notify import Notifier
 from flannelette.dataplane.drivers import OnError
 from flannelette.dataplane.forwarder import Endpoint, Forwarder
-from flannelette.dataplane.underlay import BUFFER_BYTES, resize_receive
-from flannelette.tun.adopted import QUEUE_LENGTH, set_queue_length
 
 log = logging.getLogger(__name__)
 
-DELAY = 0.5
-"""Seconds that changes are gathered: routes come and go, and the store knows them."""
-WAITING_FRAMES = 10_000
-"""What a TUN holds while nobody reads: a second of ten thousand packets a second."""
-WAITING_BYTES = 32 << 20
-"""The same for a socket."""
+PAUSE = 0.5
+"""Seconds from writing the routes down to the next time."""
 
 
 class Adopted:
@@ -92,16 +86,14 @@ class Handover:
         self._found = found or []
         self._store = FdStore(notifier, [name for name, _ in self._found])
         self._memory: Memory | None = None
-        self._adopted: Adopted | None = None
+        self.adopted: Adopted | None = None
+        """What forwards already with what was left."""
+        self._taken = False
         self._kept: tuple[Forwarder, Opened, Endpoint] | None = None
+        self._stale = False
         self._due: asyncio.TimerHandle | None = None
 
     # ---- what was left for us --------------------------------------------------------
-
-    @property
-    def adopted(self) -> Adopted | None:
-        """What forwards already, until it is taken."""
-        return self._adopted
 
     def adopt(self, config: Config) -> None:
         """Forward with what was left, if it can be used; on the event loop."""
@@ -112,14 +104,14 @@ class Handover:
         try:
             if len(fds) != len(found):
                 raise HandoverError("two of its descriptors have one name")
-            self._adopted = self._forwarding(config, fds)
+            self.adopted = self._forwarding(config, fds)
         except (HandoverError, OSError) as error:
             for _, fd in found:
                 with suppress(OSError):
                     os.close(fd)
             self._start_over(error)
         else:
-            log.info("forwarding goes on: device=%s", self._adopted.device)
+            log.info("forwarding goes on: device=%s", self.adopted.device)
 
     def _forwarding(self, config: Config, fds: Mapping[str, int]) -> Adopted:
         """Raises HandoverError or OSError: then the descriptors are the caller's."""
@@ -147,21 +139,17 @@ class Handover:
     def take(self, opened: Opened) -> Adopted | None:
         """What forwards already, for a carrier that would open the same; None, and it
         forwards no more, if there is none that fits."""
-        adopted = self._adopted
-        if adopted is None:
-            return None
-        if adopted.opened != opened:
+        if self.adopted is not None and self.adopted.opened != opened:
             self.refuse("the underlay is another than before")
-            return None
-        self._adopted = None
-        return adopted
+        self._taken = self.adopted is not None
+        return self.adopted
 
     def refuse(self, why: str) -> None:
-        """Let go of what was left, if there is anything; when this returns, its port
-        and its device are free."""
-        adopted, self._adopted = self._adopted, None
-        if adopted is not None:
-            adopted.forwarder.close()
+        """Let go of what was left, unless it was taken; when this returns, its port and
+        its device are free."""
+        if self.adopted is not None and not self._taken:
+            self.adopted.forwarder.close()
+            self.adopted = None
             self._start_over(HandoverError(why))
 
     def _start_over(self, error: Exception) -> None:
@@ -196,18 +184,23 @@ class Handover:
 
     def changed(self) -> None:
         """Routes are others than before."""
-        if self._memory is not None and self._due is None:
-            loop = asyncio.get_running_loop()
-            self._due = loop.call_later(DELAY, self._write_down)
+        self._stale = True
+        if self._due is None and self._memory is not None:
+            self._write_down(self._memory)
 
-    def _write_down(self) -> None:
-        self._due = None
-        if self._memory is None:
-            return
+    def _write_down(self, memory: Memory) -> None:
+        """At once, but not again for a while."""
+        self._stale = False
+        self._due = asyncio.get_running_loop().call_later(PAUSE, self._pause_ends)
         try:
-            self._write(self._memory)
+            self._write(memory)
         except OSError as error:
             log.warning("routes are not told to the next daemon: error=%s", error)
+
+    def _pause_ends(self) -> None:
+        self._due = None
+        if self._stale and self._memory is not None:
+            self._write_down(self._memory)
 
     def _write(self, memory: Memory) -> None:
         """Raises OSError."""
@@ -228,7 +221,7 @@ class Handover:
         return Document(opened, state, endpoint, forwarder.routes)
 
     def leave(self) -> None:
-        """The forwarder ends next: let what arrives wait for our successor."""
+        """The forwarder ends next."""
         if self._due is not None:
             self._due.cancel()
         memory, self._memory = self._memory, None
@@ -236,26 +229,10 @@ class Handover:
             return
         with suppress(OSError):  # the successor will start from scratch
             self._write(memory)
-            self._make_room(WAITING_FRAMES, WAITING_BYTES)
         memory.close()
 
     def close(self) -> None:
         """We end, and perhaps what forwards was never taken."""
         self.leave()
-        adopted, self._adopted = self._adopted, None
-        if adopted is not None:
-            adopted.forwarder.close()
-
-    def settle(self) -> None:
-        """What has waited was read: the room for it is given back."""
-        with suppress(OSError):
-            self._make_room(QUEUE_LENGTH, BUFFER_BYTES)
-
-    def _make_room(self, frames: int, octets: int) -> None:
-        """Raises OSError."""
-        if self._kept is None or (tun := self._kept[0].tun) is None:
-            return
-        underlay = self._kept[0].underlay
-        for sock in (*underlay.rx, *underlay.rx6):
-            resize_receive(sock, octets)
-        set_queue_length(tun.name, frames)
+        if self.adopted is not None and not self._taken:
+            self.adopted.forwarder.close()

@@ -14,7 +14,7 @@ import pytest
 
 from flannelette.benchmarks import netns
 from flannelette.tun import device
-from flannelette.tun.device import MAX_QUEUES, VNET_HEADER, open_tun
+from flannelette.tun.device import MAX_QUEUES, QUEUE_FRAMES, VNET_HEADER, open_tun
 from tests.helpers.ns import needs_namespaces
 from tests.helpers.packets import packet
 
@@ -70,10 +70,6 @@ def test_one_read_is_one_packet_without_a_header(ns: str) -> None:
     tun.close()
 
 
-RING = 500
-"""Packets that the kernel keeps for us (drivers/net/tun.c: TUN_READQ_SIZE)."""
-
-
 def test_what_the_ring_cannot_hold_is_dropped_and_counted_trap_16(ns: str) -> None:
     """Silently for the sender; the device's own counter tells. What is kept is the
     oldest, in order: the ring never makes room by losing what it has."""
@@ -84,12 +80,12 @@ def test_what_the_ring_cannot_hold_is_dropped_and_counted_trap_16(ns: str) -> No
         netns.ip(["route add 10.5.0.0/16 dev flannel0"], ns)
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sender:
-        for number in range(RING + 100):
+        for number in range(QUEUE_FRAMES + 100):
             sender.sendto(number.to_bytes(2, "big"), ("10.5.2.2", 9))
     (link,) = json.loads(netns.call(["ip", "-s", "-j", "link", "show", tun.name], ns))
     assert link["stats64"]["tx"]["dropped"] == 100
-    kept = [os.read(tun.queues[0], 65536)[-2:] for _ in range(RING)]
-    assert [int.from_bytes(data, "big") for data in kept] == list(range(RING))
+    kept = [os.read(tun.queues[0], 65536)[-2:] for _ in range(QUEUE_FRAMES)]
+    assert [int.from_bytes(data, "big") for data in kept] == list(range(QUEUE_FRAMES))
     with pytest.raises(BlockingIOError):
         os.read(tun.queues[0], 65536)
     tun.close()
