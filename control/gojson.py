@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 
@@ -22,7 +23,7 @@ def loads_object(text: bytes | str) -> dict[str, Any]:
     if isinstance(text, bytes):
         text = text.decode(errors="replace")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise GoJSONError(f"not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -43,12 +44,20 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+
+
 def fold(members: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Spell members as in names, whatever their case; drop nulls and strangers."""
-    known = {name.casefold(): name for name in names}
+    known = _spellings(tuple(names))
     folded: dict[str, Any] = {}
     for name, value in members.items():
         spelling = known.get(name.casefold())
         if spelling is not None and value is not None:
             folded[spelling] = value
     return folded
+
+
+@cache
+def _spellings(names: tuple[str, ...]) -> dict[str, str]:
+    return {name.casefold(): name for name in names}

@@ -64,7 +64,8 @@ def parse_subnet_key(key: str) -> Subnets:
         raise LeaseFormatError(f"not a subnet key: {key!r}")
     v4, v4_len, v6, v6_len = match.groups()
     try:
-        subnet = IPv4Network(f"{v4}/{v4_len}")
+        # From bytes: from text it takes three times as long, and there are thousands.
+        subnet = IPv4Network((bytes(map(int, v4.split("."))), int(v4_len)))
         subnet6 = IPv6Network(f"{v6}/{v6_len}") if v6 is not None else None
     except ValueError as error:
         raise LeaseFormatError(f"not a subnet key: {key!r} ({error})") from None

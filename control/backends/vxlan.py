@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar
 
@@ -160,6 +161,7 @@ class VxlanBackend:
         return ways
 
 
+@lru_cache(16)  # our own is asked for with each peer's, and that more than once
 def vtep_mac(data: str | None) -> int:
     """The MAC in a lease's BackendData, or BackendV6Data. Raises ValueError."""
     if data is None:

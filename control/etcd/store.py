@@ -73,7 +73,7 @@ class EtcdStore:
         directory = self._directory
         for n in range(TRIES):
             listing = await self._channel.list(directory.first, directory.end)
-            leases, blocked = directory.leases(listing)
+            leases, blocked = directory.leases(listing, again_soon=True)
             choice = choose(
                 leases, attrs.public_ip, config, previous, self._rng, blocked
             )

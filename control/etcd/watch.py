@@ -51,18 +51,30 @@ class LeaseDirectory:
         self.first = path + b"/"
         self.end = path + b"0"  # the byte after the slash
         self.skipped = Skipped()
+        self._known: dict[bytes, tuple[Entry, Lease]] = {}
+        """Of the last listing."""
 
     def key(self, lease: Lease) -> bytes:
         return self.first + lease.key.encode()
 
-    def leases(self, listing: Listing) -> tuple[list[Lease], list[Subnets]]:
-        """The leases, and the subnets of entries whose key alone looks like one."""
+    def leases(
+        self, listing: Listing, again_soon: bool = False
+    ) -> tuple[list[Lease], list[Subnets]]:
+        """The leases, and the subnets of entries whose key alone looks like one.
+
+        `again_soon`: what is the same in the next listing is not read again. A start
+        lists twice, to take a lease and to watch."""
         leases: list[Lease] = []
         blocked: list[Subnets] = []
+        known, self._known = self._known, {}
         for entry in listing.entries:
-            lease = self.lease(entry)
+            before, lease = known.get(entry.key, (None, None))
+            if entry != before:
+                lease = self.lease(entry)
             if lease is not None:
                 leases.append(lease)
+                if again_soon:
+                    self._known[entry.key] = entry, lease
                 continue
             with suppress(LeaseFormatError):
                 blocked.append(parse_subnet_key(self._name(entry.key)))

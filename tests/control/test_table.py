@@ -58,7 +58,7 @@ def ignored(subnet: IPv4Network, reason: str) -> Ignored:
 
 def told(*events: Event, table: LeaseTable | None = None) -> list[Change]:
     """What the last of the events changes."""
-    table = table or make_table()
+    table = make_table() if table is None else table
     changes: list[Change] = []
     for event in events:
         changes = table.apply(event)

@@ -419,3 +419,32 @@ def test_any_entries_are_read(entries: list[tuple[bytes, bytes, int]]) -> None:
         assert event is None or isinstance(event, Added)
         gone = directory.event(Deleted(entry.key, 6))
         assert isinstance(gone, Removed | None)
+
+
+entries_ = st.lists(
+    st.builds(
+        lambda key, value, revision, lease: Entry(FIRST + key, value, revision, lease),
+        st.sampled_from([b"10.5.1.0-24", b"10.5.2.0-24", b"none"]),
+        st.sampled_from([VALUE, b"{}"]),
+        st.integers(5, 6),
+        st.integers(0, 1),
+    ),
+    unique_by=lambda entry: entry.key,
+)
+
+
+@given(entries_, entries_)
+def test_a_listing_that_comes_again_soon_is_read_as_the_first(
+    before: list[Entry], after: list[Entry]
+) -> None:
+    first, second = Listing(9, tuple(before)), Listing(9, tuple(after))
+    directory = LeaseDirectory(b"/p/subnets")
+    leases, _ = directory.leases(first, again_soon=True)
+    found = directory.leases(second)
+    assert found == LeaseDirectory(b"/p/subnets").leases(second)
+    same = {entry.key for entry in before if entry in after}
+    kept = {id(lease) for lease in leases if directory.key(lease) in same}
+    assert kept <= {id(lease) for lease in found[0]}
+    # And only once: leases are many.
+    third, _ = directory.leases(second)
+    assert not kept & {id(lease) for lease in third}
