@@ -14,8 +14,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from pathlib import Path
@@ -62,6 +70,21 @@ def make_tls(directory: Path, address: str = "127.0.0.1") -> TLSPaths:
     return Authority(directory, address).paths
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where servers run, and how patient they are with each other."""
+
+    address: str = "127.0.0.1"
+    """Clients find them there, and at 127.0.0.1."""
+    inside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Moves this thread into their network namespace."""
+    heartbeat: int = 20
+    """Milliseconds; a leader that is silent for ten of them is replaced."""
+
+
+HERE = Place()
+
+
 class Etcd:
     """One server process. Ports and data stay the same over restarts."""
 
@@ -74,23 +97,28 @@ class Etcd:
         cluster: str = "",
         arguments: Sequence[str] = (),
         client_certificates: bool = True,
+        place: Place = HERE,
     ) -> None:
         self.directory = directory
+        self._place = place
         self.tls = tls
         self.port, peer_port, self._health_port = ports or free_ports(3)
         scheme = "http" if tls is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{place.address}:{self.port}"
+        local = f"{scheme}://127.0.0.1:{self.port}"
+        urls = ",".join({self.url: None, local: None})
         peer = f"http://127.0.0.1:{peer_port}"
         self._data = directory / f"{name}.etcd"
         self._command = [
             # Whatever becomes of the tests, etcd does not outlive them.
             *("setpriv", "--pdeathsig", "KILL", "etcd"),
             *("--name", name, "--data-dir", str(self._data)),
-            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
+            *("--listen-client-urls", urls, "--advertise-client-urls", self.url),
             *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
             *("--initial-cluster", cluster or f"{name}={peer}"),
             *("--listen-metrics-urls", f"http://127.0.0.1:{self._health_port}"),
-            *("--heartbeat-interval", "20", "--election-timeout", "200"),
+            *("--heartbeat-interval", f"{place.heartbeat}"),
+            *("--election-timeout", f"{10 * place.heartbeat}"),
             *arguments,
         ]
         if tls is not None:
@@ -102,7 +130,8 @@ class Etcd:
 
     def launch(self) -> None:
         """Start the process, without waiting for it."""
-        with (self.directory / f"{self._data.stem}.log").open("ab") as log:
+        path = self.directory / f"{self._data.stem}.log"
+        with path.open("ab") as log, self._place.inside():
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
 
     def wait(self) -> None:
@@ -148,7 +177,8 @@ class Etcd:
     def _healthy(self) -> bool:
         connection = HTTPConnection("127.0.0.1", self._health_port, timeout=2)
         try:
-            connection.request("GET", "/health")
+            with self._place.inside():
+                connection.request("GET", "/health")
             return connection.getresponse().status == 200
         except (OSError, HTTPException):
             return False
@@ -217,6 +247,7 @@ def running_etcd(
     tls: TLSPaths | None = None,
     arguments: Sequence[str] = (),
     client_certificates: bool = True,
+    place: Place = HERE,
 ) -> Iterator[Etcd]:
     """A server of its own in a directory, answering."""
     require_etcd()
@@ -226,6 +257,7 @@ def running_etcd(
             tls,
             arguments=arguments,
             client_certificates=client_certificates,
+            place=place,
         )
         try:
             etcd.start()
@@ -241,7 +273,9 @@ def running_etcd(
 
 
 @contextmanager
-def running_cluster(directory: Path, size: int = 3) -> Iterator[list[Etcd]]:
+def running_cluster(
+    directory: Path, size: int = 3, place: Place = HERE
+) -> Iterator[list[Etcd]]:
     """A cluster of servers, answering."""
     require_etcd()
     ports = free_ports(3 * size)
@@ -250,7 +284,7 @@ def running_cluster(directory: Path, size: int = 3) -> Iterator[list[Etcd]]:
         f"n{i}=http://127.0.0.1:{triple[1]}" for i, triple in enumerate(triples)
     )
     members = [
-        Etcd(directory, name=f"n{i}", ports=triple, cluster=cluster)
+        Etcd(directory, name=f"n{i}", ports=triple, cluster=cluster, place=place)
         for i, triple in enumerate(triples)
     ]
     try:

@@ -30,6 +30,10 @@ class Lab:
     def up(self) -> None:
         """Store, daemons, pods; when this returns every pod can reach every other."""
         self.start_store()
+        self.connect()
+
+    def connect(self) -> None:
+        """The same on a store that is there."""
         self.cluster.start()
         self.cluster.wait_connected(time.monotonic() + DEADLINE)
         self.add_pods()
