@@ -16,8 +16,8 @@ HEAD_MAX = 16384
 """Bytes of a request's line and headers."""
 _END = re.compile(rb"\r?\n\r?\n")
 _LINE = re.compile(r"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
-_FIELD = re.compile(r"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*")
-_AUTHORITY = re.compile(r"https?://[^/?]*", re.IGNORECASE)
+_FIELD = re.compile(r"([-!#$%&'*+.^_`|~0-9A-Za-z]+):([\t -~\x80-\xff]*)")
+_AUTHORITY = re.compile(r"\Ahttps?://[^/?]*", re.IGNORECASE)
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -88,7 +88,7 @@ def _headers(lines: list[str]) -> dict[str, str]:
         found = _FIELD.fullmatch(text)
         if found is None:
             raise Refused(HTTPStatus.BAD_REQUEST)
-        name, value = found[1].lower(), found[2]
+        name, value = found[1].lower(), found[2].strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
 
-from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -22,8 +21,6 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector, CollectorRegistry
 
 from flannelette.control.health.figures import Figures
 from flannelette.control.health.lag import BOUNDS, Lag
@@ -43,33 +40,6 @@ PEERS = 100
 
 Samples = Iterable[tuple[list[str], float]]
 """Label values, and the value."""
-
-
-class Exporter:
-    """Writes what a scrape asks for."""
-
-    def __init__(self, look: Callable[[], Figures]) -> None:
-        """`look` is asked once for each scrape."""
-        self._look = look
-        self._process = ProcessCollector(registry=None)
-
-    def page(self, accept: str = "", peers: int = PEERS) -> tuple[bytes, str]:
-        """The text and its media type, in the format that the Accept header wants:
-        Prometheus' own, or OpenMetrics'. Of `peers` peers at most."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self._process)
-        registry.register(_Scrape(self._look(), peers))
-        encoder, media_type = choose_encoder(accept)
-        return encoder(registry), media_type
-
-
-class _Scrape(Collector):
-    def __init__(self, figures: Figures, peers: int) -> None:
-        self._figures = figures
-        self._peers = peers
-
-    def collect(self) -> Iterator[Metric]:
-        return families(self._figures, self._peers)
 
 
 def families(figures: Figures, most: int = PEERS) -> Iterator[Metric]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from http import HTTPStatus
 
+from flannelette.control.health.exporter import Exporter
 from flannelette.control.health.http import Refused, Request, Response
-from flannelette.control.health.metrics import PEERS, Exporter
+from flannelette.control.health.metrics import PEERS
 from flannelette.control.health.readiness import NotReady, Verdict
 from flannelette.control.status import printable
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 from flannelette.control.config import Config
 from flannelette.control.health import server
+from flannelette.control.health.exporter import Exporter
 from flannelette.control.health.figures import Figures
 from flannelette.control.health.lag import Lag
-from flannelette.control.health.metrics import Exporter
 from flannelette.control.health.pages import Pages
 from flannelette.control.health.readiness import Verdict
 
