@@ -30,7 +30,7 @@ class Commands:
         self._lines = directory / "lines"
         self._script = directory / "record"
         self._script.write_text(
-            "#!/bin/sh\nname=$1; shift\ndata=$(cat)\n"
+            "#!/bin/sh\nname=$1; shift\ndata=$(tr '\\n' '|')\n"
             'echo "$name $NETWORK $SUBNET $PUBLIC_IP <$data> $*" '
             f">>{self._lines}\n[ ! -e {directory}/$name.fails ] || exit 1\n"
         )
@@ -87,7 +87,7 @@ async def test_the_second_is_told_of_the_lease(run: Commands) -> None:
     it = carrier(post_startup=run.named("post", "$SUBNET", "'$PUBLIC_IP'"))
     await it.start(Lease(IPv4Network("10.5.1.0/24"), OWN))
     assert run.taken() == [
-        "post 10.5.0.0/16 10.5.1.0/24 192.0.2.1 <> 10.5.1.0/24 '192.0.2.1'"
+        "post 10.5.0.0/16 10.5.1.0/24 192.0.2.1 <|> 10.5.1.0/24 '192.0.2.1'"
     ]
 
 
@@ -126,8 +126,8 @@ async def test_peers_come_change_and_go(run: Commands) -> None:
     assert [str(route.peer) for route in it.routes] == ["192.0.2.2", "192.0.2.3"]
     assert await it.reconcile() == []
     add, remove = (
-        "add 10.5.{0}.0/24 192.0.2.{0} <{1}>",
-        "remove 10.5.{0}.0/24 192.0.2.{0} <{1}>",
+        "add 10.5.{0}.0/24 192.0.2.{0} <{1}|>",
+        "remove 10.5.{0}.0/24 192.0.2.{0} <{1}|>",
     )
     assert run.taken() == [add.format(2, "one"), add.format(3, "one")]
 
@@ -164,7 +164,7 @@ async def test_only_the_commands_that_there_are(run: Commands) -> None:
     await it.reconcile()
     it.apply([IPv4Network("10.5.2.0/24")], {})
     await it.reconcile()
-    assert run.taken() == ["remove 10.5.2.0/24 192.0.2.2 <>"]
+    assert run.taken() == ["remove 10.5.2.0/24 192.0.2.2 <|>"]
 
 
 async def test_a_failure_is_logged_and_the_next_peer_is_told(
@@ -184,7 +184,7 @@ async def test_a_failure_is_logged_and_the_next_peer_is_told(
     ]
     it.apply([IPv4Network("10.5.2.0/24")], {})
     await it.reconcile()
-    assert run.taken() == ["remove 10.5.2.0/24 192.0.2.2 <>"]
+    assert run.taken() == ["remove 10.5.2.0/24 192.0.2.2 <|>"]
 
 
 async def test_a_program_that_is_missing_is_logged(

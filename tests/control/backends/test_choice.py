@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import pytest
 
 from flannelette.control.backends import choice
+from flannelette.control.backends.alloc import AllocBackend
+from flannelette.control.backends.extension import ExtensionBackend
 from flannelette.control.backends.hostgw import HostGwBackend
 from flannelette.control.backends.udp import UdpBackend
 from flannelette.control.backends.vxlan import VxlanBackend
@@ -26,6 +28,8 @@ def test_the_type_chooses_in_any_case() -> None:
         ("UDP", UdpBackend),
         ("vxlan", VxlanBackend),
         ("Host-GW", HostGwBackend),
+        ("ALLOC", AllocBackend),
+        ("Extension", ExtensionBackend),
     ):
         made = choice.from_config(
             NetworkConfig.parse(
