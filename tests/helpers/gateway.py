@@ -115,6 +115,11 @@ class Gateway:
         answer = self.call("auth/authenticate", name=name, password=password)
         self._headers = {"Authorization": answer["token"]}
 
+    def disable_auth(self) -> None:
+        """Nobody is a user any more."""
+        self.call("auth/disable")
+        self._headers = {}
+
 
 def _end(prefix: str) -> bytes:
     """Where the range of all keys with a prefix ends."""

@@ -64,7 +64,7 @@ def test_a_refusal_does_not_end_a_daemon_that_has_a_lease(
         until(lambda: refusal in it.log(1))
         assert "etcd refuses" in it.status(1)["last_error"]
     finally:
-        etcd.call("auth/disable")
+        etcd.disable_auth()
     until(lambda: key in etcd.leases())
     it.until_reaches(1, 2)
     assert it.log(1).count(refusal) == 1
