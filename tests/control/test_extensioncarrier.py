@@ -54,8 +54,13 @@ def run(tmp_path: Path) -> Commands:
     return Commands(tmp_path)
 
 
-def carrier(**members: str) -> ExtensionCarrier:
-    backend = ExtensionBackend(**members)
+def carrier(
+    pre_startup: str = "",
+    post_startup: str = "",
+    subnet_add: str = "",
+    subnet_remove: str = "",
+) -> ExtensionCarrier:
+    backend = ExtensionBackend(pre_startup, post_startup, subnet_add, subnet_remove)
     plan = Plan(External("eth0", 2, 1500, ME, ME), NETWORK, backend)
     return ExtensionCarrier(plan, backend)
 
