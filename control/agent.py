@@ -21,10 +21,9 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
-from flannelette.control import interface, mac, operator, report, subnetfile
+from flannelette.control import interface, operator, remembered, report, subnetfile
 from flannelette.control.backends import choice
 from flannelette.control.backends.vxlan import VxlanBackend
 from flannelette.control.blackhole import open_blackholes
@@ -125,11 +124,6 @@ def _in_background(work: Coroutine[Any, Any, None], name: str) -> Iterator[None]
         task.cancel()
 
 
-def mac_file(subnet_file: Path) -> Path:
-    """Where our MAC is kept from one start to the next: beside the subnet file."""
-    return subnet_file.with_name(f"{subnet_file.name}.mac")
-
-
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
@@ -183,8 +177,7 @@ class Agent:
             blackholes = open_blackholes(config, network, netlink)
             await blackholes.start(keeper.lease.subnets)
             node = Node(plan, store, keeper, carrier, rules, blackholes)
-            lease, mtu, masq = keeper.lease, plan.smallest_mtu, config.ip_masq
-            subnetfile.write(config.subnet_file, network, lease, mtu, masq)
+            remembered.write(config, network, keeper.lease, plan.smallest_mtu)
             self._node = node
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
             stack.enter_context(_in_background(self._announce(node), "announce"))
@@ -244,11 +237,11 @@ class Agent:
     ) -> LeaseKeeper:
         own = 0
         if isinstance(plan.backend, VxlanBackend):
-            own = mac.keep(mac_file(self._config.subnet_file))
+            own = remembered.own_mac(self._config)
         attrs = plan.backend.attrs(plan.external, own)
         if isinstance(carrier, ExtensionCarrier):
             attrs = await carrier.prepare(attrs)
-        previous = subnetfile.previous_subnets(self._config.subnet_file)
+        previous = remembered.previous_subnets(self._config)
 
         async def acquire() -> Lease:
             try:

@@ -92,6 +92,8 @@ class Config:
     """0: INFO; 1 and more: DEBUG."""
     without_effect: tuple[str, ...] = ()
     """Flags that are not as they are by default, and that mean nothing here."""
+    state_directory: Path | None = None
+    """What is there outlives a reboot (remembered.py). systemd says where."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
@@ -123,6 +125,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     values |= {
         "iptables-forward-rules": said.get("iptables-forward-rules"),
         "operator-socket": socket,
+        "state-directory": _state_directory(environ),
         "verbosity": values["v"],
         "without-effect": tuple(
             it for it in WITHOUT_EFFECT if values[it] != unsaid[it]
@@ -143,6 +146,12 @@ def strangers(environ: Mapping[str, str]) -> list[str]:
         for name, value in environ.items()
         if name.startswith(ENVIRONMENT) and name not in known and value
     )
+
+
+def _state_directory(environ: Mapping[str, str]) -> Path | None:
+    """The first that the unit has (systemd.exec(5) StateDirectory=)."""
+    first = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first.startswith("/") else None
 
 
 def operator_socket(subnet_file: Path) -> Path:

@@ -22,7 +22,7 @@ from tests.helpers.ns import needs_namespaces, until
 
 @needs_namespaces
 def test_a_daemons_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """4.2, D4: when it is ready there is a subnet file, and there are routes as well."""
+    """4.2, D4: when it is ready there is a subnet file, and there are routes."""
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     with lab(tmp_path) as it, ServiceManager(it.rig, tmp_path / "manager") as manager:
         it.start_store()
@@ -70,3 +70,25 @@ async def test_a_store_that_is_silent_does_not_keep_others_waiting(
         monkeypatch.setattr(agent, "PEERS_WAIT", 3600)
         await it._announce(node)
         assert heard.recv(4096) == b"READY=1"
+
+
+@needs_namespaces
+def test_a_subnet_outlives_a_reboot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E15, of a node that was away for longer than its lease. One of 255 would get the
+    same subnet by chance, and none the same MAC."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "lib"))
+    with lab(tmp_path, backend={"Type": "vxlan"}) as it:
+        seen = []
+        for _ in range(2):
+            it.start_store()
+            daemon = it.cluster.start_daemon(1)
+            until(lambda: it.is_ready(1))
+            status = it.status(1)
+            seen.append((status["lease"]["subnet"], status["node"]["mac"]))
+            daemon.process.terminate()
+            assert daemon.process.wait(DEADLINE) == 0
+            (tmp_path / "h1/subnet.env").unlink()
+            (tmp_path / "store.sqlite").unlink()
+        assert seen[0] == seen[1]
