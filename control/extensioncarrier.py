@@ -45,9 +45,13 @@ class ExtensionCarrier:
         self.due = asyncio.Event()
         self._network = plan.network
         self._backend = backend
+        self._add = "SubnetAddCommand", backend.subnet_add
+        self._remove = "SubnetRemoveCommand", backend.subnet_remove
         self._wanted: dict[Subnet, Told] = {}
         self._told: dict[Subnet, Told] = {}
         """What SubnetAddCommand was run for."""
+        self._changed: dict[Subnet, None] = {}
+        """For which one or the other may have to be run; in order."""
 
     @property
     def routes(self) -> list[Route]:
@@ -72,33 +76,28 @@ class ExtensionCarrier:
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
         for subnet in removed:
             self._wanted.pop(subnet, None)
+            self._changed[subnet] = None
         for subnet, route in added.items():
             assert isinstance(route, ExtensionRoute)
             self._wanted[subnet] = route.told
+            self._changed[subnet] = None
         self.due.set()
 
     async def reconcile(self) -> list[str]:
         """Nothing is repaired: what commands have done is not known."""
-        while (change := self._next()) is not None:
-            subnet, told = change
-            if (before := self._told.pop(subnet, None)) is not None:
-                await self._tell(
-                    "SubnetRemoveCommand", self._backend.subnet_remove, before
-                )
-            elif told is not None:
-                self._told[subnet] = told
-                await self._tell("SubnetAddCommand", self._backend.subnet_add, told)
+        while self._changed:  # and it may go on to change meanwhile
+            changed, self._changed = self._changed, {}
+            for subnet in changed:
+                told = self._told.get(subnet)
+                if told is not None and self._wanted.get(subnet) != told:
+                    del self._told[subnet]
+                    await self._tell(*self._remove, told)
+            for subnet in changed:
+                wanted = self._wanted.get(subnet)
+                if wanted is not None and subnet not in self._told:
+                    self._told[subnet] = wanted
+                    await self._tell(*self._add, wanted)
         return []
-
-    def _next(self) -> tuple[Subnet, Told | None] | None:
-        """The next subnet for which a command is to be run, removals first."""
-        for subnet, told in self._told.items():
-            if self._wanted.get(subnet) != told:
-                return subnet, None
-        for subnet, told in self._wanted.items():
-            if subnet not in self._told:
-                return subnet, told
-        return None
 
     async def _tell(self, name: str, command: str, told: Told) -> None:
         try:

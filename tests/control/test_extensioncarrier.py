@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -160,6 +161,32 @@ async def test_who_came_and_went_meanwhile_is_nobody(run: Commands) -> None:
     it.apply([IPv4Network("10.5.2.0/24")], {})
     await it.reconcile()
     assert run.taken() == []
+
+
+async def test_what_changes_while_a_command_runs_is_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = carrier(subnet_add="add $SUBNET", subnet_remove="remove $SUBNET")
+    ran = []
+
+    async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> str:
+        ran.append(" ".join([*command, text.strip()]))
+        if len(ran) == 1:
+            tell(it, 2, data='"new"')
+            it.apply([IPv4Network("10.5.3.0/24")], {})
+        if len(ran) == 3:
+            it.apply([IPv4Network("10.5.2.0/24")], {})
+        return ""
+
+    monkeypatch.setattr(commands, "run", run)
+    tell(it, 2, 3, data='"old"')
+    await it.reconcile()
+    assert ran == [
+        "add 10.5.2.0/24 old",
+        "remove 10.5.2.0/24 old",
+        "add 10.5.2.0/24 new",
+        "remove 10.5.2.0/24 new",
+    ]
 
 
 async def test_only_the_commands_that_there_are(run: Commands) -> None:
