@@ -171,6 +171,21 @@ async def test_a_failing_store_is_asked_again_and_reported_once(
     ]
 
 
+async def test_a_failing_store_is_asked_now_and_then(
+    store: Flaky, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E20. But a lease that is revoked meanwhile is taken again at once."""
+    monkeypatch.setattr(module, "LOOK", 3600)
+    store.failures = 2
+    keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeper.keep(), 0.1)
+    assert (store.failures, keeper.error) == (1, "no answer")
+    keeper.notice(Removed(lease.subnet))
+    await keeping(keeper, lambda: not keeper.revoked)
+    assert keeper.error is None
+
+
 async def test_a_lease_gone_at_renewal_is_taken_again(
     store: Flaky, lease: Lease
 ) -> None:

@@ -289,6 +289,7 @@ async def test_a_watch_that_is_never_confirmed_is_begun_again(
         assert await next_numbers(watcher, 1) == [1]
     assert proxied.store.status().resyncs == 0
     assert caplog.text.count("no answer in time") == 1
+    assert proxied.store._health._steady is None, "nothing more is going to be said"
 
 
 class Garbage:
