@@ -12,6 +12,7 @@ backend unless another is named.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -29,7 +30,10 @@ from typing import Any, Literal, Protocol
 from flannelette.benchmarks.netns import RigError, inside, tool
 from flannelette.benchmarks.rig import Rig
 from flannelette.control import operator
-from flannelette.control.errors import HostError
+from flannelette.control.backends import choice
+from flannelette.control.errors import ControlError, HostError, one_line
+from flannelette.control.localstore import LocalStore
+from flannelette.control.netconfig import NetworkConfig
 
 OVERLAY = IPv4Network("10.5.0.0/16")
 OVERLAY6 = IPv6Network("fd00:5::/48")
@@ -161,8 +165,12 @@ class Cluster:
         Raises RigError, OSError."""
         match self._store:
             case "local":
-                self._flags.append(f"--store=local:{self._directory / 'store.sqlite'}")
-                self._write_local(deadline)
+                path = self._directory / "store.sqlite"
+                self._flags.append(f"--store=local:{path}")
+                try:
+                    write_network(path, self._network)
+                except ControlError as error:
+                    raise RigError(one_line(error)) from None
             case "etcd":
                 host = self._rig.address(1)
                 self._flags += ["--store=etcd", f"--etcd-endpoints=http://{host}:2379"]
@@ -215,17 +223,6 @@ class Cluster:
             return False
         return len(status["routes"]) >= (len(self.daemons) - 1) * (1 + self._ipv6)
 
-    def _write_local(self, deadline: float) -> None:
-        store = f"--store=local:{self._directory / 'store.sqlite'}"
-        command = [*FLANNELETTE, "net-config", store, json.dumps(self._network)]
-        host, rest = self._rig.host(1), max(0.1, deadline - time.monotonic())
-        try:
-            self._rig.run(host, command, timeout=rest, env=_environment())
-        except subprocess.CalledProcessError as error:
-            raise RigError(error.stderr.strip().splitlines()[-1]) from None
-        except subprocess.TimeoutExpired:
-            raise RigError("flannelette net-config did not end in time") from None
-
     def _peers(self) -> str:
         """The static store's file: host N has 10.5.N.0/24, and of IPv6 the subnet with
         that number."""
@@ -271,6 +268,22 @@ class Cluster:
                 return connection.getresponse().status == HTTPStatus.OK
             except (OSError, HTTPException):
                 return False
+
+
+def write_network(path: Path, network: Mapping[str, Any]) -> None:
+    """Put a network configuration into a local store, as `flannelette net-config` does,
+    in a fraction of the time that a program takes to start. Raises ControlError."""
+    text = json.dumps(network).encode()
+    choice.from_config(NetworkConfig.parse(text))
+    asyncio.run(_write_network(path, text))
+
+
+async def _write_network(path: Path, text: bytes) -> None:
+    store = LocalStore(path)
+    try:
+        await store.set_network_config(text)
+    finally:
+        await store.close()
 
 
 def etcd_command(data: Path, url: str) -> list[str]:

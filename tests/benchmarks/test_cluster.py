@@ -112,5 +112,5 @@ def test_a_dead_program_s_last_lines_are_shown(rig: Rig, tmp_path: Path) -> None
 
 def test_a_network_config_that_cannot_be_written(rig: Rig, tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_text("this is no database, whatever it is called")
-    with pytest.raises(RigError, match=r"^flannelette: .*\S$"):
+    with pytest.raises(RigError, match=r"store\.sqlite.*\S$"):
         Cluster(rig, tmp_path).start_store(soon())

@@ -6,14 +6,12 @@ address it was spoken to.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flannelette.benchmarks.cluster import FLANNELETTE, OVERLAY, OVERLAY6
+from flannelette.benchmarks.cluster import FLANNELETTE, OVERLAY, OVERLAY6, write_network
 from flannelette.benchmarks.netns import tool
 from tests.helpers.firewalls import needs_firewalls
 from tests.helpers.lab import Lab, lab
@@ -32,9 +30,7 @@ def up(it: Lab, nftables: bool, dual: bool = False) -> None:
     network = {"Network": str(OVERLAY), "EnableNFTables": nftables}
     if dual:
         network |= {"EnableIPv6": True, "IPv6Network": str(OVERLAY6)}
-    store = f"--store=local:{it.directory / 'store.sqlite'}"
-    command = [*FLANNELETTE, "net-config", store, json.dumps(network)]
-    subprocess.run(command, check=True)
+    write_network(it.directory / "store.sqlite", network)
     it.cluster.start()
     for number in it.rig.numbers:
         until(lambda number=number: it.is_ready(number))  # type: ignore[misc]
@@ -228,8 +224,7 @@ def test_missing_program_ends_the_start_before_the_lease(
         it.start_store()
         network = {"Network": "10.5.0.0/16", "EnableNFTables": nftables}
         store = f"--store=local:{tmp_path / 'store.sqlite'}"
-        command = [*FLANNELETTE, "net-config", store, json.dumps(network)]
-        subprocess.run(command, check=True)
+        write_network(tmp_path / "store.sqlite", network)
         hide = 'mount -t tmpfs none /usr/sbin && exec "$@"'
         hidden = ["unshare", "--mount", "sh", "-c", hide, "sh"]
         run = ["run", "--iface=eth0", "--ip-masq", store]

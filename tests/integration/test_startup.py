@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.benchmarks.cluster import FLANNELETTE
+from flannelette.benchmarks.cluster import FLANNELETTE, write_network
 from flannelette.benchmarks.rig import Rig
 from tests.helpers.gateway import PREFIX, Gateway
 from tests.helpers.lab import DEADLINE, lab
@@ -31,10 +31,8 @@ def rig() -> Iterator[Rig]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    store = f"--store=local:{tmp_path / 'store.sqlite'}"
-    config = json.dumps({"Network": "10.5.0.0/16"})
-    subprocess.run([*FLANNELETTE, "net-config", store, config], check=True)
-    return store
+    write_network(tmp_path / "store.sqlite", {"Network": "10.5.0.0/16"})
+    return f"--store=local:{tmp_path / 'store.sqlite'}"
 
 
 def refused(
@@ -101,8 +99,7 @@ def test_subnets_exhausted(rig: Rig, tmp_path: Path) -> None:
     store = f"--store=local:{tmp_path / 'store.sqlite'}"
     config = {"Network": "10.5.0.0/24", "SubnetLen": 26, "SubnetMin": "10.5.0.64"}
     config |= {"SubnetMax": "10.5.0.64"}
-    text = json.dumps(config)
-    subprocess.run([*FLANNELETTE, "net-config", store, text], check=True)
+    write_network(tmp_path / "store.sqlite", config)
     one = ["--public-ip=192.0.2.101", "--iface=eth0"]
     command = [
         *FLANNELETTE,
@@ -121,8 +118,7 @@ def test_unsupported_backend(rig: Rig, tmp_path: Path) -> None:
     """In the store by other means than net-config, which would not write it."""
     path = tmp_path / "store.sqlite"
     store, config = f"--store=local:{path}", {"Network": "10.5.0.0/16"}
-    command = [*FLANNELETTE, "net-config", store, json.dumps(config)]
-    subprocess.run(command, check=True)
+    write_network(path, config)
     unknown = json.dumps(config | {"Backend": {"Type": "wireguard"}})
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE config SET text = ?", (unknown,))
