@@ -4,6 +4,9 @@ What it should be told is a function of our lease and of the peers' routes; it i
 compared with what the kernel has at every change and every few seconds (node.py).
 flanneld looks never again at VXLAN's devices, neighbours and routes (V16, V19).
 
+Comparing takes seconds where there are thousands of peers. So the kernel is told of a
+change at once, without a look at what else it has, and looked at in between.
+
 The kernel goes on when we end (C8). So that a restart does not interrupt it, what it
 already has stays as it is until the store has told who the peers are.
 """
@@ -11,8 +14,11 @@ already has stays as it is until the store has told who the peers are.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import ClassVar
@@ -25,9 +31,18 @@ from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink
-from flannelette.tun.vxlan import VxlanPeer, VxlanState
+from flannelette.tun.vxlan import VxlanState
+from flannelette.tun.vxlanpeers import VxlanPeer
 
 log = logging.getLogger(__name__)
+
+LOOK = 10.0
+"""Seconds after which all is compared, however much changes."""
+
+Changes = dict[Subnet, tuple[Route | None, Route | None]]
+"""How each subnet was reached before, and how it is now."""
+_BY_CHANGES = object()
+"""The kernel was told of all there is, the last of it by changes."""
 
 
 class KernelCarrier:
@@ -46,6 +61,10 @@ class KernelCarrier:
         """Has the store told who the peers are?"""
         self._told: object = None
         """What the kernel was told last."""
+        self._before: dict[Subnet, Route | None] = {}
+        """How those subnets were reached that have changed since it was told."""
+        self._looked: float | None = None
+        """When all was compared; None: it must be."""
 
     @property
     def routes(self) -> list[Route]:
@@ -58,6 +77,9 @@ class KernelCarrier:
         return ()
 
     def apply(self, removed: Iterable[Subnet], added: Routes) -> None:
+        removed = list(removed)
+        for subnet in (*removed, *added):
+            self._before.setdefault(subnet, self._routes.get(subnet))
         for subnet in removed:
             self._routes.pop(subnet, None)
         self._routes |= added
@@ -71,7 +93,29 @@ class KernelCarrier:
             await self._program(lease)
 
     async def reconcile(self) -> list[str]:
-        return await self._program(self._lease) if self._lease and self._heard else []
+        if self._lease is None or not self._heard:
+            return []
+        changes, self._before = self._changes(), {}
+        looked, self._looked = self._looked, None  # until it is known to be right
+        now = time.monotonic()
+        if changes and looked is not None and now < looked + LOOK:
+            with suppress(OSError):  # then all is compared
+                await self._change(changes)
+                self._looked, self._told = looked, _BY_CHANGES
+                return []
+        if changes:
+            self._told = None
+        repairs = await self._program(self._lease)
+        self._looked = now
+        return repairs
+
+    def _changes(self) -> Changes:
+        pairs = {it: (was, self._routes.get(it)) for it, was in self._before.items()}
+        return {it: (was, now) for it, (was, now) in pairs.items() if was != now}
+
+    async def _change(self, changes: Changes) -> None:
+        """Tell the kernel of these alone. Raises OSError when that is not enough."""
+        raise NotImplementedError
 
     async def _program(self, lease: Lease) -> list[str]:
         """Tell the kernel what it does not know; names what it had lost. Raises
@@ -80,9 +124,9 @@ class KernelCarrier:
 
     def _repairs(self, desired: object, steps: list[str]) -> list[str]:
         """Of what is told for the first time, nothing was lost."""
-        if desired == self._told:
+        told, self._told = self._told, desired
+        if told in (desired, _BY_CHANGES):
             return steps
-        self._told = desired
         log.debug("the kernel was told: steps=%r", steps)
         return []
 
@@ -92,6 +136,12 @@ class KernelCarrier:
 
 class HostGwCarrier(KernelCarrier):
     """Routes to the peers' subnets by their public IPs (7.1)."""
+
+    async def _change(self, changes: Changes) -> None:
+        gone = {it: was.peer for it, (was, _) in changes.items() if was}
+        new = {it: now.peer for it, (_, now) in changes.items() if now}
+        index = self._plan.external.index
+        await self._netlink.change_peer_routes(gone, new, index)
 
     async def _program(self, lease: Lease) -> list[str]:
         gateways = {subnet: route.peer for subnet, route in self._routes.items()}
@@ -114,6 +164,19 @@ class VxlanCarrier(KernelCarrier):
     @property
     def direct(self) -> Collection[Subnet]:
         return self._direct.subnets
+
+    async def _change(self, changes: Changes) -> None:
+        backend = self._backend
+        if backend.direct_routing:
+            raise OSError(errno.EOPNOTSUPP, "who is direct has to be found out")
+        for version, name in ((4, backend.device), (6, backend.device6)):
+            pairs = [
+                (it, pair) for it, pair in changes.items() if it.version == version
+            ]
+            gone = [_vxlan_peer(it, was) for it, (was, _) in pairs if was]
+            new = [_vxlan_peer(it, now) for it, (_, now) in pairs if now]
+            if pairs:
+                await self._netlink.change_vxlan(name, gone, new)
 
     async def _program(self, lease: Lease) -> list[str]:
         await self._direct.find(self.routes)
@@ -163,7 +226,11 @@ class VxlanCarrier(KernelCarrier):
     def _peers(self, version: int) -> tuple[VxlanPeer, ...]:
         """V12, V13; those reached directly need no VXLAN (V11)."""
         return tuple(
-            VxlanPeer(subnet, mac.show(route.mac), route.peer)
+            _vxlan_peer(subnet, route)
             for subnet, route in self._routes.items()
             if subnet.version == version and subnet not in self._direct.subnets
         )
+
+
+def _vxlan_peer(subnet: Subnet, route: Route) -> VxlanPeer:
+    return VxlanPeer(subnet, mac.show(route.mac), route.peer)

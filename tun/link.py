@@ -43,6 +43,7 @@ from flannelette.tun.routes import (
     Gateways,
     Way,
     add_route,
+    change_peer_routes,
     exit_to,
     key_of,
     message,
@@ -51,7 +52,8 @@ from flannelette.tun.routes import (
     says_only,
     ways_to,
 )
-from flannelette.tun.vxlan import VxlanState, reconcile_vxlan
+from flannelette.tun.vxlan import VxlanState, change_vxlan, reconcile_vxlan
+from flannelette.tun.vxlanpeers import VxlanPeer
 
 _ADDR_GEN_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
 
@@ -114,6 +116,18 @@ class Netlink:
         Remove direct routes to its peers before: the kernel refuses an IPv6 one through
         the device (EINVAL) while its subnet is routed elsewhere."""
         return await self._worker.call(reconcile_vxlan, desired)
+
+    async def change_vxlan(
+        self, name: str, gone: Collection[VxlanPeer], new: Collection[VxlanPeer]
+    ) -> None:
+        """Tell a VXLAN device of these peers alone; one that changes is in both."""
+        await self._worker.call(change_vxlan, name, gone, new)
+
+    async def change_peer_routes(
+        self, gone: Gateways, new: Gateways, index: int
+    ) -> None:
+        """Tell the kernel of these peers' routes alone; one that changes is in both."""
+        await self._worker.call(change_peer_routes, gone, new, index)
 
     async def reconcile_peer_routes(
         self, desired: Gateways, index: int, overlay: Collection[Network]

@@ -190,6 +190,33 @@ def set_routes(
     return repairs
 
 
+def change_peer_routes(ip: Any, gone: Gateways, new: Gateways, index: int) -> None:
+    """Tell the kernel of these subnets, and look at no others: of thousands that takes
+    seconds. One that gets another gateway is in both.
+
+    One that fails does not stop the others. Raises the first OSError at the end."""
+    attempts = Attempts()
+    for subnet, gateway in gone.items():
+        if subnet not in new:
+            remove_route(ip, attempts, subnet, gateway, index, RTPROT_PEER)
+    set_routes(ip, attempts, (), new, index, proto=RTPROT_PEER)
+    attempts.end()
+
+
+def remove_route(
+    ip: Any,
+    attempts: Attempts,
+    network: Network,
+    gateway: Address,
+    index: int,
+    proto: int,
+) -> None:
+    """Remove one that we have set, unless it is gone by itself."""
+    with attempts.passing_over(f"removing the route {network}", errno.ESRCH):
+        key = message(network, index, gateway=str(gateway))
+        ip.route("del", **key, scope=_RT_SCOPE_UNIVERSE, proto=proto)
+
+
 def remove_routes(ip: Any, attempts: Attempts, stale: Iterable[Any]) -> list[str]:
     """Remove routes as a dump has shown them, unless they are gone by themselves."""
     repairs = []

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Any
 
-from pyroute2.netlink.rtnl.ndmsg import NTF_SELF, NUD_PERMANENT
-
-from flannelette.tun.interfaces import RT_TABLE_MAIN
-from flannelette.tun.netlink import Attempts, doing, dump
+from flannelette.tun.netlink import doing
 from flannelette.tun.repairs import (
     Address,
-    Network,
     family_of,
     ignore_routers,
     repair_address,
@@ -23,35 +18,9 @@ from flannelette.tun.repairs import (
     repair_up,
     switch_ipv6_on,
 )
-from flannelette.tun.routes import (
-    RTNH_F_ONLINK,
-    RTPROT_BOOT,
-    gateway_of,
-    key_of,
-    remove_routes,
-    set_routes,
-)
+from flannelette.tun.vxlanpeers import VxlanPeer, change_peers, reconcile_peers
 
 _KIND = "vxlan"
-
-
-@dataclass(frozen=True, slots=True)
-class VxlanPeer:
-    """How packets for a peer's subnet leave through the device (V12, V13).
-
-    The subnet is routed to the gateway, the gateway's neighbour entry names the MAC,
-    and the FDB entry of that MAC the peer's address."""
-
-    subnet: Network
-    mac: str
-    """Of the peer's device: lower case, colons."""
-    address: Address
-    """Where to send the datagrams: of the device's own IP version."""
-
-    @property
-    def gateway(self) -> Address:
-        """The subnet's base: what the peer's device has."""
-        return self.subnet.network_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +68,20 @@ def reconcile_vxlan(ip: Any, desired: VxlanState) -> list[str]:
         if error.errno == errno.EADDRINUSE:
             error.add_note("another program or device has the UDP port")
         raise
-    attempts = Attempts()
-    repairs += _reconcile_neighbours(ip, attempts, index, desired)
-    repairs += _reconcile_fdb(ip, attempts, index, desired)
-    repairs += _reconcile_routes(ip, attempts, index, desired)
-    attempts.end()
+    repairs += reconcile_peers(ip, index, family_of(address), desired.peers)
     # Last: the kernel refuses more than the external interface has room for.
     repairs += repair_mtu(ip, link, desired.mtu)
     return repairs
+
+
+def change_vxlan(
+    ip: Any, name: str, gone: Collection[VxlanPeer], new: Collection[VxlanPeer]
+) -> None:
+    """Tell a device of these peers alone. Raises OSError: ENODEV without the device."""
+    link = _find(ip, name)
+    if link is None:
+        raise OSError(errno.ENODEV, f"there is no device {name}")
+    change_peers(ip, link["index"], gone, new)
 
 
 # ---- the device ----------------------------------------------------------------------
@@ -221,113 +196,3 @@ def _reconcile_mac(ip: Any, link: Any, desired: VxlanState) -> Iterator[str]:
         with doing(f"setting the MAC of {desired.name} to {desired.mac}"):
             ip.link("set", index=link["index"], address=desired.mac)
         yield f"MAC changed from {now} to {desired.mac}"
-
-
-# ---- its peers -----------------------------------------------------------------------
-
-
-def _reconcile_neighbours(
-    ip: Any, attempts: Attempts, index: int, desired: VxlanState
-) -> Iterator[str]:
-    """V12, 1: gateway to MAC. What the kernel has learnt by itself stays."""
-    family = family_of(desired.address)
-    with doing("listing the device's neighbours"):
-        there = {
-            ip_address(entry.get("dst")): entry
-            for entry in dump(ip.neigh, family=family, NDA_IFINDEX=index)
-            if entry["state"] & NUD_PERMANENT
-        }
-    wanted = {peer.gateway: peer.mac for peer in desired.peers}
-    for gateway, mac in wanted.items():
-        entry = there.pop(gateway, None)
-        if entry is not None and entry.get("lladdr") == mac:
-            continue
-        with attempts.passing_over(f"setting the neighbour {gateway} to {mac}"):
-            ip.neigh(
-                "replace",
-                family=family,
-                ifindex=index,
-                dst=str(gateway),
-                lladdr=mac,
-                state=NUD_PERMANENT,
-            )
-            yield f"neighbour {gateway} set to {mac}"
-    for gateway in there:
-        what = f"removing the neighbour {gateway}"
-        with attempts.passing_over(what, errno.ENOENT):
-            ip.neigh("del", family=family, ifindex=index, dst=str(gateway))
-            yield f"neighbour {gateway} removed"
-
-
-def _reconcile_fdb(
-    ip: Any, attempts: Attempts, index: int, desired: VxlanState
-) -> Iterator[str]:
-    """V12, 2: MAC to address. What the device has learnt by itself stays."""
-    with doing("listing the device's forwarding database"):
-        # For a unicast MAC there is one at most.
-        there = {
-            entry.get("lladdr"): entry
-            for entry in dump(ip.neigh, family=socket.AF_BRIDGE, ifindex=index)
-            if entry["flags"] & NTF_SELF and entry["state"] & NUD_PERMANENT
-        }
-    fdb = {"family": socket.AF_BRIDGE, "ifindex": index, "flags": NTF_SELF}
-    wanted = {peer.mac: peer.address for peer in desired.peers}
-    for mac, address in wanted.items():
-        entry = there.pop(mac, None)
-        if entry is not None and _leads_only_to(entry, address):
-            continue
-        with attempts.passing_over(f"setting the FDB entry {mac} to {address}"):
-            ip.neigh(
-                "replace",
-                lladdr=mac,
-                dst=str(address),
-                state=NUD_PERMANENT,
-                **fdb,
-            )
-            yield f"FDB entry {mac} set to {address}"
-    for mac in there:
-        what = f"removing the FDB entry {mac}"
-        with attempts.passing_over(what, errno.ENOENT):
-            ip.neigh("del", lladdr=mac, **fdb)  # without a dst: all that it leads to
-            yield f"FDB entry {mac} removed"
-
-
-def _leads_only_to(entry: Any, address: Address) -> bool:
-    """Does it say nothing else? The device's own port and VNI are not shown."""
-    dst = entry.get("dst")
-    others = ("NDA_PORT", "NDA_VNI", "NDA_IFINDEX", "NDA_NH_ID")
-    return (
-        dst is not None
-        and ip_address(dst) == address
-        and not any(entry.get_attr(other) for other in others)
-    )
-
-
-def _reconcile_routes(
-    ip: Any, attempts: Attempts, index: int, desired: VxlanState
-) -> list[str]:
-    """V12, 3: subnet to gateway. Others' routes through the device stay: only a peer's
-    has its own base as its gateway."""
-    family = family_of(desired.address)
-    with doing("listing the device's routes"):
-        there = dump(ip.route, family=family, table=RT_TABLE_MAIN, oif=index)
-    wanted = {peer.subnet: peer.gateway for peer in desired.peers}
-    stale = [
-        route
-        for route in there
-        if (key := key_of(route))
-        and key not in wanted
-        and gateway_of(route) == key.network_address
-    ]
-    return [
-        *set_routes(
-            ip,
-            attempts,
-            there,
-            wanted,
-            index,
-            proto=RTPROT_BOOT,
-            flags=RTNH_F_ONLINK,
-        ),
-        *remove_routes(ip, attempts, stale),
-    ]

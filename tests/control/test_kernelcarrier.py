@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from flannelette.control import directroutes
+from flannelette.control import directroutes, kernelcarrier
 from flannelette.control.backends import choice
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import parse
@@ -27,8 +27,10 @@ from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.plan import Plan
 from flannelette.control.systemd.notify import Notifier
+from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink
-from flannelette.tun.vxlan import VxlanPeer, VxlanState
+from flannelette.tun.vxlan import VxlanState
+from flannelette.tun.vxlanpeers import VxlanPeer
 from tests.helpers.freshnet import in_fresh_net, ip, shown
 from tests.helpers.ns import needs_namespaces
 
@@ -53,6 +55,7 @@ class Kernel:
         self.there: list[Named] = []
         self.states: list[VxlanState] = []
         self.gateways: list[Mapping[Any, Any]] = []
+        self.changes: list[Any] = []
         self.steps: list[str] = []
         self.near: set[Any] = set()
         self.asked = 0
@@ -71,6 +74,15 @@ class Kernel:
             raise self.fault
         self.states.append(state)
         return self.steps
+
+    async def change_vxlan(self, name: str, gone: object, new: object) -> None:
+        if self.fault:
+            raise self.fault
+        self.changes.append((name, gone, new))
+
+    async def change_peer_routes(self, gone: object, new: object, index: int) -> None:
+        assert index == 2
+        self.changes.append((gone, new))
 
     async def reconcile_peer_routes(
         self, desired: Mapping[Any, Any], index: int, overlay: object
@@ -273,6 +285,88 @@ async def test_what_is_new_was_not_repaired(kind: str, members: str) -> None:
     assert [route.subnet for route in carrier.routes] == [SUBNET6]
 
 
+async def vxlan_with_a_peer(members: str = VXLAN) -> tuple[KernelCarrier, Kernel]:
+    """Told of everything a moment ago."""
+    kernel = Kernel()
+    carrier, plan = make(kernel, "vxlan", members)
+    await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+    carrier.apply([], plan.backend.routes(lease("vxlan", PEER, PEER6, DATA)))
+    await carrier.reconcile()
+    kernel.states.clear()
+    return carrier, kernel
+
+
+ELSEWHERE = IPv4Address("192.0.2.3")
+MAC = "02:00:00:00:00:02"
+MOVED = (
+    "flannel.7",
+    [VxlanPeer(SUBNET, MAC, PEER)],
+    [VxlanPeer(SUBNET, MAC, ELSEWHERE)],
+)
+
+
+def move(carrier: KernelCarrier) -> None:
+    [route] = [route for route in carrier.routes if route.subnet == SUBNET]
+    there = Route.to(SUBNET, ELSEWHERE, route.port, route.mac)
+    carrier.apply([], {SUBNET: there})
+
+
+async def test_of_a_change_the_kernel_is_told_alone() -> None:
+    carrier, kernel = await vxlan_with_a_peer()
+    move(carrier)
+    assert await carrier.reconcile() == []
+    carrier.apply([SUBNET6], {})
+    assert await carrier.reconcile() == []
+    gone6 = [VxlanPeer(SUBNET6, MAC, PEER6)]
+    assert kernel.changes == [MOVED, ("flannel-v6.7", gone6, [])]
+    assert kernel.states == []
+    # Then nothing is new, so all is looked at: what is done there is a repair.
+    kernel.steps = ["route added"]
+    assert await carrier.reconcile() == 2 * ["route added"]
+    assert [len(state.peers) for state in kernel.states] == [1, 0]
+
+
+async def test_what_changes_and_changes_back_is_no_change() -> None:
+    carrier, kernel = await vxlan_with_a_peer()
+    carrier.apply([SUBNET], {})
+    assert [it.subnet for it in carrier.routes] == [SUBNET6]
+    there = Route.to(SUBNET, PEER, 8472, 0x020000000002)
+    carrier.apply([], {SUBNET: there})
+    await carrier.reconcile()
+    assert kernel.changes == []
+    assert len(kernel.states) == 2
+
+
+async def test_all_is_looked_at_in_time_however_much_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    carrier, kernel = await vxlan_with_a_peer()
+    monkeypatch.setattr(kernelcarrier, "LOOK", 0.0)
+    move(carrier)
+    kernel.steps = ["route added"]
+    assert await carrier.reconcile() == [], "it is new"
+    assert (kernel.changes, len(kernel.states)) == ([], 2)
+
+
+async def test_a_change_that_fails_is_a_look_at_all() -> None:
+    carrier, kernel = await vxlan_with_a_peer()
+    kernel.fault = OSError(errno.ENODEV, "gone")
+    move(carrier)
+    with pytest.raises(OSError, match="gone"):
+        await carrier.reconcile()
+    kernel.fault = None
+    carrier.apply([SUBNET], {})
+    await carrier.reconcile()
+    assert (kernel.changes, len(kernel.states)) == ([], 2)
+
+
+async def test_who_is_direct_is_found_out_by_a_look_at_all() -> None:
+    carrier, kernel = await vxlan_with_a_peer(DIRECT)
+    move(carrier)
+    await carrier.reconcile()
+    assert (kernel.changes, len(kernel.states)) == ([], 2)
+
+
 async def test_host_gw_is_told_of_gateways() -> None:
     """7.1."""
     kernel = Kernel()
@@ -282,4 +376,10 @@ async def test_host_gw_is_told_of_gateways() -> None:
     carrier.apply([], plan.backend.routes(lease("host-gw", PEER, PEER6, "")))
     await carrier.reconcile()
     assert kernel.gateways == [{SUBNET: PEER, SUBNET6: PEER6}]
+    carrier.apply([SUBNET6], {SUBNET: Route.to(SUBNET, ELSEWHERE)})
+    await carrier.reconcile()
+    gone = {SUBNET: PEER, SUBNET6: PEER6}
+    [(was, now)] = kernel.changes
+    assert (was, now) == (gone, {SUBNET: ELSEWHERE})
+    assert len(kernel.gateways) == 1
     assert carrier.device is None

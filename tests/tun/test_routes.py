@@ -107,6 +107,27 @@ def test_drift_is_repaired_and_named_7_1(drift: str, missing: Network) -> None:
     with_netlink(body)
 
 
+def test_changes_alone_come_to_the_same_as_a_look_at_all() -> None:
+    async def body(netlink: Netlink) -> None:
+        b: dict[Network, Address] = {B: DESIRED[B]}
+        none: dict[Network, Address] = {}
+        await netlink.reconcile_peer_routes(b, EXTERNAL, OVERLAY)
+        c: dict[Network, Address] = {C: DESIRED[C], C6: DESIRED[C6]}
+        moved: dict[Network, Address] = {C: DESIRED[B], C6: DESIRED[C6]}
+        for gone, new, left in (
+            (none, c, b | c),
+            (b, none, c),
+            (b, none, c),  # it is gone already
+            (c, moved, moved),
+            (moved, none, none),
+        ):
+            await netlink.change_peer_routes(gone, new, EXTERNAL)
+            assert_as_desired(left)
+            assert await netlink.reconcile_peer_routes(left, EXTERNAL, OVERLAY) == []
+
+    with_netlink(body)
+
+
 def test_routes_come_back_with_the_link() -> None:
     async def body(netlink: Netlink) -> None:
         await netlink.reconcile_peer_routes(DESIRED, EXTERNAL, OVERLAY)

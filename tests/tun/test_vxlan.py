@@ -24,7 +24,8 @@ import pytest
 from flannelette.benchmarks.netns import tool
 from flannelette.tun import vxlan
 from flannelette.tun.link import Netlink
-from flannelette.tun.vxlan import VxlanPeer, VxlanState
+from flannelette.tun.vxlan import VxlanState
+from flannelette.tun.vxlanpeers import VxlanPeer
 from tests.helpers import freshnet
 from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
@@ -527,6 +528,48 @@ def test_a_peers_new_mac_and_address_are_followed_v15() -> None:
         moved = replace(STATE, peers=(b, C))
         assert await netlink.reconcile_vxlan(moved) == [LAYERS[1].format(b)]
         assert_as_desired(moved)
+
+    with_netlink(body)
+
+
+@BOTH
+def test_changes_alone_come_to_the_same_as_a_look_at_all(state: VxlanState) -> None:
+    async def body(netlink: Netlink) -> None:
+        b, c = state.peers
+        one = replace(state, peers=(b,))
+        await netlink.reconcile_vxlan(one)
+        away = replace(b, address=state.local + 40, mac="02:00:00:00:00:44")
+        for gone, new, left in (
+            ([], [c], (b, c)),
+            ([b], [away], (away, c)),
+            ([c], [], (away,)),
+            ([c], [], (away,)),  # it is gone already
+            ([away], [b, c], (b, c)),
+            ([b, c], [], ()),
+        ):
+            await netlink.change_vxlan(state.name, gone, new)
+            desired = replace(state, peers=left)
+            assert_as_desired(desired)
+            assert await netlink.reconcile_vxlan(desired) == []
+        ip(f"link delete {state.name}")
+        with pytest.raises(OSError, match="there is no device") as caught:
+            await netlink.change_vxlan(state.name, [], [b])
+        assert caught.value.errno == errno.ENODEV
+
+    with_netlink(body)
+
+
+def test_a_change_that_fails_does_not_stop_the_others() -> None:
+    """The kernel refuses what is its own address for a gateway."""
+
+    async def body(netlink: Netlink) -> None:
+        await netlink.reconcile_vxlan(replace(STATE, peers=()))
+        ip("address add 10.5.2.0/32 dev lo")
+        with pytest.raises(OSError, match=r"Invalid argument") as caught:
+            await netlink.change_vxlan(STATE.name, [], [B, C])
+        assert caught.value.__notes__ == ["while routing 10.5.2.0/24 via 10.5.2.0"]
+        ip("address del 10.5.2.0/32 dev lo")
+        assert await netlink.reconcile_vxlan(STATE) == [ROUTE.format(B)]
 
     with_netlink(body)
 
