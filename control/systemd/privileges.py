@@ -1,5 +1,7 @@
 """The rights that the daemon keeps: CAP_NET_ADMIN, and CAP_NET_RAW where needed.
 
+CAP_NET_RAW is for iptables-legacy. --healthz-port=80 keeps CAP_NET_BIND_SERVICE, too.
+
 Linux gives each thread five sets of capabilities (capabilities(7)). Effective is what
 it may now, permitted what it may make effective. A program that it starts gets the
 inheritable and ambient ones, or, started by root, whatever the bounding set allows.
@@ -31,6 +33,8 @@ from flannelette.tun import steering
 
 log = logging.getLogger(__name__)
 
+_UNPRIVILEGED = 1024
+"""The first port that anybody may listen at."""
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -43,6 +47,7 @@ class Capability(IntEnum):
     """By number, as linux/capability.h has them."""
 
     DAC_READ_SEARCH = 2
+    NET_BIND_SERVICE = 10
     NET_ADMIN = 12
     NET_RAW = 13
 
@@ -73,6 +78,8 @@ def give_up(config: Config) -> None:
     wanted = {Capability.NET_ADMIN}
     if any(IptablesBackend(version).raw for version in PROGRAMS):
         wanted.add(Capability.NET_RAW)
+    if 0 < config.healthz_port < _UNPRIVILEGED:
+        wanted.add(Capability.NET_BIND_SERVICE)
     if hidden := _hidden(_own_directories(), wanted):
         wanted.add(Capability.DAC_READ_SEARCH)
         log.warning(
@@ -86,9 +93,16 @@ def give_up(config: Config) -> None:
 def explain(error: ConfigError | OSError, config: Config) -> None:
     """Add a note where it may have been for what was given up."""
     cause = error if isinstance(error, OSError) else error.__context__
-    if config.keep_privileges or os.geteuid() != 0:
+    if config.keep_privileges or not isinstance(cause, OSError):
         return
-    if isinstance(cause, PermissionError) and cause.filename is not None:
+    if cause.errno != errno.EACCES:
+        return
+    if cause.filename is None:
+        error.add_note(
+            "a port below 1024 needs CAP_NET_BIND_SERVICE, which was given up: choose "
+            "another, or start with --keep-privileges"
+        )
+    elif os.geteuid() == 0:
         error.add_note(
             "root's right to everybody's files was given up: give this one to root, "
             "or start with --keep-privileges"

@@ -117,3 +117,20 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"--etcd-certfile {cert}: Permission denied" in done.stderr
     assert "--keep-privileges" in done.stderr.splitlines()[-1]
+
+
+def test_a_low_port_of_the_network(tmp_path: Path) -> None:
+    """Nobody knows of it before there are other threads."""
+    store = f"--store=local:{tmp_path / 'store.sqlite'}"
+    network = {"Network": str(OVERLAY), "Backend": {"Type": "udp", "Port": 53}}
+    command = [*FLANNELETTE, "net-config", store, json.dumps(network)]
+    subprocess.run(command, check=True)
+    run = [*FLANNELETTE, "run", "--iface=eth0", store]
+    run.append(f"--subnet-file={tmp_path / 'subnet.env'}")
+    with Rig(2) as rig:
+        done = rig.run(rig.host(1), run, check=False)
+    assert done.returncode == 1
+    complaint = done.stderr.splitlines()[-1]
+    assert "Permission denied" in complaint
+    assert ":53" in complaint
+    assert "--keep-privileges" in complaint

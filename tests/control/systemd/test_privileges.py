@@ -133,6 +133,18 @@ assert list(Path("{private}").iterdir())
 
 
 @needs_root
+@pytest.mark.parametrize(("port", "right"), [(80, 1 << 10), (1024, 0), (0, 0)])
+def test_a_low_port_for_health_checks(port: int, right: int) -> None:
+    program = f"""
+from flannelette.control import config
+privileges.give_up(config.parse(["--healthz-port={port}"], {{}}))
+show()
+"""
+    raw = NET_RAW if IptablesBackend(4).raw else 0
+    assert shown(program) == [Rights.only(NET_ADMIN | raw | right)]
+
+
+@needs_root
 def test_nothing_is_given_up_unless_it_may_be() -> None:
     program = """
 from flannelette.control import config
@@ -173,7 +185,8 @@ def test_who_needs_raw_sockets(
     [
         (errno.EACCES, "/etc/etcd/key.pem", [], True),
         (errno.EACCES, "/etc/etcd/key.pem", ["--keep-privileges"], False),
-        (errno.EACCES, None, [], False),  # a socket
+        (errno.EACCES, None, [], True),  # a socket
+        (errno.EPERM, None, [], False),
         (errno.ENOENT, "/etc/etcd/key.pem", [], False),
     ],
 )
