@@ -5,7 +5,7 @@ not answer within its share of the budget, the next one becomes current. Calls t
 be repeated are then tried again. A call that may not (a transaction) is tried once: it
 may have been applied although its answer was lost.
 
-Together with channel.py this is all that sees gRPC objects.
+Together with channel.py and rpcerror.py this is all that sees gRPC objects.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -26,6 +25,7 @@ import grpc.aio
 from aetcd import rpc
 
 from flannelette.control.errors import StoreError, StoreUnavailable
+from flannelette.control.etcd import rpcerror
 from flannelette.control.etcd.certificates import Certificates
 from flannelette.control.etcd.settings import EtcdSettings, TLSFiles
 
@@ -58,18 +58,6 @@ OPTIONS: list[tuple[str, int]] = [
     # The leases of 60 000 nodes are 10 MB; gRPC's own limit is 4.
     ("grpc.max_receive_message_length", 64 << 20),
 ]
-
-_REFUSALS = {
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
-_STALE_TOKEN = ("invalid auth token", "user name is empty", "auth store is old")
-_TLS_ALERT = "TSI_DATA_CORRUPTED"
-_LATE = "no answer in time"
-_AUTH_IS_OFF = "authentication is not enabled"
 
 
 class Server:
@@ -242,7 +230,7 @@ class Servers:
             try:
                 return await call(request, timeout=PER_TRY, metadata=_metadata(token))
             except grpc.aio.AioRpcError as error:
-                if not self._settings.username or not _is_stale(error):
+                if not self._settings.username or not rpcerror.is_stale(error):
                     raise
             if self._token == token:  # else somebody has logged in meanwhile
                 self._token = None
@@ -260,7 +248,7 @@ class Servers:
                     answer = await server.auth.Authenticate(request, timeout=PER_TRY)
                     self._token = str(answer.token)
                 except grpc.aio.AioRpcError as error:
-                    if _AUTH_IS_OFF not in _details(error):
+                    if not rpcerror.is_auth_off(error):
                         raise
                     self._token = ""
             return self._token
@@ -271,11 +259,11 @@ class Servers:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            if error.code() in _REFUSALS:
+            if rpcerror.is_refusal(error):
                 raise self._refusal(error) from None
             self._rotate(server)
-            reason = _details(error).replace(f"ipv4:{server.address}: ", "")
-            if _TLS_ALERT in reason:
+            reason = rpcerror.in_words(error).replace(f"ipv4:{server.address}: ", "")
+            if rpcerror.TLS_ALERT in reason:
                 reason = self._refused(reason)
             raise StoreUnavailable(f"{server.address}: {reason}") from None
         except (
@@ -285,14 +273,13 @@ class Servers:
             asyncio.InvalidStateError,  # of a stream that ended meanwhile
         ) as error:
             self._rotate(server)
-            reason = str(error) or _LATE
+            reason = str(error) or rpcerror.LATE
             raise StoreUnavailable(f"{server.address}: {reason}") from None
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> StoreError:
         user, prefix = self._settings.username, self._settings.prefix
-        return StoreError(
-            f"etcd refuses: {_details(error)} (user={user!r} prefix={prefix!r})"
-        )
+        reason = rpcerror.in_words(error)
+        return StoreError(f"etcd refuses: {reason} (user={user!r} prefix={prefix!r})")
 
     def _refused(self, reason: str) -> str:
         """What a handshake means that the server has ended."""
@@ -309,18 +296,3 @@ class Servers:
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:
     return (("token", token),) if token else ()
-
-
-def _is_stale(error: grpc.aio.AioRpcError) -> bool:
-    text = _details(error)
-    return any(phrase in text for phrase in _STALE_TOKEN)
-
-
-def _details(error: grpc.aio.AioRpcError) -> str:
-    """What went wrong, in one line."""
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return _LATE
-    text = " ".join((error.details() or error.code().name).split())
-    text = text.rpartition("last error: ")[2]
-    text = re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)
-    return text[:300]

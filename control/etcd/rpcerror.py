@@ -1,0 +1,46 @@
+"""What gRPC's errors mean, and what they say, in one line."""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+import grpc.aio
+
+LATE = "no answer in time"
+TLS_ALERT = "TSI_DATA_CORRUPTED"
+"""Said where a server ends the handshake, for it does not take our certificate."""
+
+_REFUSALS = {
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+_STALE_TOKEN = ("invalid auth token", "user name is empty", "auth store is old")
+
+
+def is_refusal(error: grpc.aio.AioRpcError) -> bool:
+    """Has etcd answered, and will not do it?"""
+    return error.code() in _REFUSALS
+
+
+def is_stale(error: grpc.aio.AioRpcError) -> bool:
+    """Is it for the token, so that another login may help?"""
+    text = in_words(error)
+    return any(phrase in text for phrase in _STALE_TOKEN)
+
+
+def is_auth_off(error: grpc.aio.AioRpcError) -> bool:
+    """Does etcd know no users?"""
+    return "authentication is not enabled" in in_words(error)
+
+
+def in_words(error: grpc.aio.AioRpcError) -> str:
+    """What went wrong."""
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return LATE
+    text = " ".join((error.details() or error.code().name).split())
+    text = text.rpartition("last error: ")[2]
+    return re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)[:300]
