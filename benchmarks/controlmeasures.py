@@ -69,6 +69,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 """The network configuration's Backend, by what it is called here."""
 
 
+PROMISED = ("udp", "vxlan")
+"""Those that limits are for: where we carry."""
+
+
 def network(backend: str) -> dict[str, Any]:
     return {"Network": str(join.NETWORK), "Backend": NETWORKS[backend]}
 
@@ -224,7 +228,10 @@ class Measurement:
         unit: str,
         limit: float | None = None,
     ) -> Finding:
-        return Finding(self._backend, key, about, value, unit, limit)
+        promised = self._backend in PROMISED
+        return Finding(
+            self._backend, key, about, value, unit, limit if promised else None
+        )
 
 
 def measure(
