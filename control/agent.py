@@ -17,6 +17,7 @@ import asyncio
 import faulthandler
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -35,6 +36,7 @@ from flannelette.control.errors import (
     StoreUnavailable,
 )
 from flannelette.control.extensioncarrier import ExtensionCarrier
+from flannelette.control.handover import takeover
 from flannelette.control.handover.handover import Handover
 from flannelette.control.health.figures import Figures, figures
 from flannelette.control.health.lag import Lag
@@ -69,7 +71,7 @@ async def run(config: Config, handover: Handover, notifier: Notifier) -> None:
     Raises ControlError or OSError when it cannot go on."""
     stop = asyncio.Event()
     with _signals(stop):
-        it = Agent(config, handover, notifier)
+        it = Agent(config, handover, notifier, stop)
         agent = asyncio.create_task(it.run(), name="agent")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         await asyncio.wait({agent, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +129,15 @@ def _in_background(work: Coroutine[Any, Any, None], name: str) -> Iterator[None]
 class Agent:
     """Starts the node, step by step. Everything it opens is on one stack."""
 
-    def __init__(self, config: Config, handover: Handover, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        config: Config,
+        handover: Handover,
+        notifier: Notifier,
+        stop: asyncio.Event,
+    ) -> None:
+        """`stop` is set where it is the agent that wants to end."""
+        self._stop = stop
         self.reporter = Reporter(notifier, self._state)
         self._config = config
         self._handover = handover
@@ -151,16 +161,10 @@ class Agent:
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
             stack.enter_context(_signal_handler(signal.SIGHUP, self._on_hangup))
-            commands = {"status": self._report}
-            streams = {"watch": self._watch}
-            await stack.enter_async_context(
-                operator.serve(config.operator_socket, commands, streams)
-            )
-            if config.healthz_port:
-                from flannelette.control.health import service
-
-                health = service.serve(config, self._verdict, self._figures)
-                await stack.enter_async_context(health)
+            if self._handover.predecessor is None:
+                await self._listen(stack)
+            if self._handover.forwards and config.subnet_file.exists():
+                self.reporter.ready()  # also while there is no store
             network = await self._network_config(store)
             backend = choice.from_config(network)
             if backend.dual_underlay:
@@ -171,6 +175,9 @@ class Agent:
             carrier = open_carrier(config, plan, netlink, self._handover)
             self._carrier = carrier
             self._handover.refuse("the packets are not carried by us now")
+            if self._handover.predecessor is not None:
+                await self._handover.predecessor.end()
+                await self._listen(stack)
             keeper = await self._take_lease(store, plan, carrier)
             await carrier.start(keeper.lease)
             await rules.start(keeper.lease.subnets)
@@ -189,6 +196,32 @@ class Agent:
             async with asyncio.timeout(PEERS_WAIT):
                 await node.heard.wait()
         self.reporter.ready()
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """To operators, and to those who ask for our health. Raises HostError,
+        OSError."""
+        config = self._config
+        commands = {"status": self._report}
+        streams = {"watch": self._watch}
+        talks = {takeover.COMMAND: self._hand_over}
+        await stack.enter_async_context(
+            operator.serve(config.operator_socket, commands, streams, talks)
+        )
+        if config.healthz_port:
+            from flannelette.control.health import service
+
+            health = service.serve(config, self._verdict, self._figures)
+            await stack.enter_async_context(health)
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        """To another daemon. Raises HostError, OSError."""
+
+        def end(pid: int) -> None:
+            self._carry_no_more()
+            self.reporter.succeeded_by(pid)
+            self._stop.set()
+
+        await takeover.hand_over(connection, self._handover.offer(), end)
 
     def _carry_no_more(self) -> None:
         if self._carrier is not None:

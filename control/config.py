@@ -84,6 +84,8 @@ class Config:
     """Where health and metrics are answered."""
     healthz_port: int
     """0: nowhere."""
+    take_over: bool
+    """Go on where the daemon at the operator socket is, which ends then."""
     keep_privileges: bool
     """Capabilities that are not needed any more are not dropped."""
     operator_socket: Path

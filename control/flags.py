@@ -83,6 +83,12 @@ _NODE = (
         "(ours)",
     ),
     Flag(
+        "take-over",
+        goflags.boolean,
+        "go on where the daemon at the operator socket is, which ends then (ours)",
+        "false",
+    ),
+    Flag(
         "keep-privileges",
         goflags.boolean,
         "do not drop capabilities after the start (ours)",

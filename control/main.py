@@ -148,12 +148,16 @@ def _run(argv: Sequence[str]) -> int:
 def _run_agent(settings: config.Config) -> None:
     import uvloop
 
-    from flannelette.control.handover import fdstore
+    from flannelette.control.handover import fdstore, takeover
     from flannelette.control.handover.handover import Handover
     from flannelette.control.systemd.notify import Notifier
 
     notifier = Notifier.from_environ(os.environ)
-    handover = Handover(notifier, fdstore.inherited(os.environ))
+    found = fdstore.inherited(os.environ)
+    predecessor = (
+        takeover.find(settings.operator_socket) if settings.take_over else None
+    )
+    handover = Handover(notifier, found, predecessor)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_daemon(settings, handover, notifier))
 

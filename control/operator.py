@@ -49,6 +49,10 @@ Stream = Callable[[str, asyncio.Event], AsyncGenerator[bytes]]
 """From the argument, and an event that is set once the client wants no more: first the
 line of the document, then the rest. Raises HostError before the first."""
 Streams = Mapping[str, Stream]
+Talk = Callable[[socket.socket], Coroutine[None, None, None]]
+Talks = Mapping[str, Talk]
+"""What is said beyond the request is between these and the client, for as long as they
+like. They may raise OSError, and HostError before they have sent anything."""
 
 REQUEST_MAX = 1 << 17
 """Bytes of a request, its newline included: room for the longest filter there is."""
@@ -60,7 +64,10 @@ _LOCK_RETRY = 0.05
 
 @asynccontextmanager
 async def serve(
-    path: Path, commands: Commands, streams: Streams | None = None
+    path: Path,
+    commands: Commands,
+    streams: Streams | None = None,
+    talks: Talks | None = None,
 ) -> AsyncIterator[None]:
     """Answer commands at path until the context ends; then the socket is gone.
 
@@ -76,7 +83,7 @@ async def serve(
             raise
 
         def answer(client: socket.socket) -> Coroutine[None, None, None]:
-            return _answer(client, commands, streams or {})
+            return _answer(client, commands, streams or {}, talks or {})
 
         server = asyncio.create_task(attend(listener, answer), name="operator")
         try:
@@ -87,7 +94,7 @@ async def serve(
 
 
 async def _answer(
-    connection: socket.socket, commands: Commands, streams: Streams
+    connection: socket.socket, commands: Commands, streams: Streams, talks: Talks
 ) -> None:
     """One exchange. A client that is too slow, or gone, is left behind."""
     loop = asyncio.get_running_loop()
@@ -98,10 +105,22 @@ async def _answer(
             if name in streams:
                 await _stream(connection, streams[name], argument, deadline)
                 return
+            if name in talks:
+                deadline.reschedule(None)
+                await _talk(connection, talks[name])
+                return
             answer = _answer_to(request, commands, streams)
             await loop.sock_sendall(connection, answer)
     except (TimeoutError, OSError):
         log.debug("an operator's client did not stay for the answer")
+
+
+async def _talk(connection: socket.socket, talk: Talk) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        await talk(connection)
+    except HostError as error:
+        await loop.sock_sendall(connection, _encode({"error": one_line(error)}))
 
 
 async def _stream(

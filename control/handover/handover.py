@@ -4,7 +4,8 @@ A TUN lives as long as one of its queues is open, and what arrives while nobody 
 waits: frames in the TUN, datagrams in the sockets. So the descriptors pass from a
 daemon to its successor, which goes on where the other ended, and with them a document
 (document.py) that tells what they are and which routes there were. Somebody must hold
-them in between: systemd's fd store (fdstore.py).
+them in between: systemd's fd store (fdstore.py), or the daemon that forwards with them
+until its successor is ready (takeover.py).
 
 The successor forwards before it has asked anybody, even before it has loaded most of
 itself. What it then learns (the interface, the network configuration, the lease) either
@@ -19,10 +20,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 
 from flannelette.control.config import Config
+from flannelette.control.errors import HostError
 from flannelette.control.forwarders import open_forwarder, wishes
 from flannelette.control.handover.descriptors import (
     DOCUMENT,
@@ -41,9 +42,11 @@ from flannelette.control.handover.document import (
 )
 from flannelette.control.handover.fdstore import FdStore
 from flannelette.control.handover.memory import Memory
+from flannelette.control.handover.takeover import Predecessor
 from flannelette.control.systemd.notify import Notifier
 from flannelette.dataplane.drivers import OnError
 from flannelette.dataplane.forwarder import Endpoint, Forwarder
+from flannelette.tun.device import TunDevice
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +57,30 @@ PAUSE = 0.5
 class Adopted:
     """A forwarder that goes on with what another daemon left."""
 
-    def __init__(self, forwarder: Forwarder, document: Document) -> None:
+    def __init__(
+        self, forwarder: Forwarder, tun: TunDevice, document: Document
+    ) -> None:
+        """Its own from here on."""
         self.forwarder = forwarder
+        self._tun: TunDevice | None = tun
         self.opened = document.opened
         self.endpoint = document.endpoint
         self.device = document.tun.name
         self._error: OSError | None = None
         self._listener: OnError | None = None
 
-    def on_error(self, error: OSError) -> None:
-        """For the forwarder to call: kept until somebody listens."""
+    def begin(self) -> None:
+        """Forward. Raises OSError."""
+        assert self._tun is not None
+        self.forwarder.start(self._tun, self.endpoint, self._on_error)
+        self._tun = None  # it is the forwarder's
+
+    def close(self) -> None:
+        self.forwarder.close()
+        if self._tun is not None:
+            self._tun.close()
+
+    def _on_error(self, error: OSError) -> None:
         self._error = error
         if self._listener is not None:
             self._listener(error)
@@ -79,78 +96,117 @@ class Handover:
     """What was left for us, and what we leave."""
 
     def __init__(
-        self, notifier: Notifier, found: list[tuple[str, int]] | None = None
+        self,
+        notifier: Notifier,
+        found: list[tuple[str, int]] | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
-        """`found`: what the service manager gave us, by name; ours from here on."""
+        """`found`: what the service manager gave us, by name; ours from here on.
+        `predecessor`: who still forwards, and has left us that instead."""
         self._enabled = notifier.enabled
+        self.predecessor = predecessor
+        if predecessor is not None:
+            for _, fd in found or []:
+                os.close(fd)
+            found = predecessor.left
         self._found = found or []
         self._store = FdStore(notifier, [name for name, _ in self._found])
         self._memory: Memory | None = None
         self.adopted: Adopted | None = None
-        """What forwards already with what was left."""
+        """What forwards with what was left, or will."""
         self._taken = False
+        self._went = False
         self._kept: tuple[Forwarder, Opened, Endpoint] | None = None
         self._stale = False
         self._due: asyncio.TimerHandle | None = None
 
     # ---- what was left for us --------------------------------------------------------
 
+    @property
+    def forwards(self) -> bool:
+        """Do we, already with what was left?"""
+        return self.adopted is not None and (self.predecessor is None or self._went)
+
     def adopt(self, config: Config) -> None:
-        """Forward with what was left, if it can be used; on the event loop."""
+        """Forward with what was left, if it can be used; on the event loop. If somebody
+        forwards with it still, only get ready to. Raises HostError if it cannot be used
+        then."""
         if not self._found:
             return
         found, self._found = self._found, []
-        fds = dict(found)
         try:
-            if len(fds) != len(found):
-                raise HandoverError("two of its descriptors have one name")
-            self.adopted = self._forwarding(config, fds)
+            self._adopt(config, found)
         except (HandoverError, OSError) as error:
             for _, fd in found:
                 with suppress(OSError):
                     os.close(fd)
+            if self.predecessor is not None:
+                raise HostError(f"nothing is taken over: {error}") from None
             self._start_over(error)
         else:
-            log.info("forwarding goes on: device=%s", self.adopted.device)
+            if self.predecessor is None:
+                self._say_it_goes_on()
 
-    def _forwarding(self, config: Config, fds: Mapping[str, int]) -> Adopted:
+    def _adopt(self, config: Config, found: list[tuple[str, int]]) -> None:
         """Raises HandoverError or OSError: then the descriptors are the caller's."""
+        fds = dict(found)
+        if len(fds) != len(found):
+            raise HandoverError("two of its descriptors have one name")
         if DOCUMENT not in fds:
             raise HandoverError("it left no document")
-        memory = Memory(fds[DOCUMENT])
+        memory = Memory(fds.pop(DOCUMENT))
         document = decode(memory.read())
         opened = document.opened
         if (opened.queues, opened.offload) != (config.queues, wishes(config)):
             raise HandoverError("--queues or --offload are others than before")
-        rest = {name: fd for name, fd in fds.items() if name != DOCUMENT}
-        tun, underlay = rebuilt(document, rest)
+        tun, underlay = rebuilt(document, fds)
         forwarder = open_forwarder(config, underlay)
-        adopted = Adopted(forwarder, document)
+        adopted = Adopted(forwarder, tun, document)
         try:
             forwarder.set_routes(document.routes)
-            forwarder.start(tun, document.endpoint, adopted.on_error)
+            if self.predecessor is None:
+                adopted.begin()
         except OSError:
             detach(underlay)
             raise
-        self._memory = memory
+        self._memory, self.adopted = memory, adopted
         self._kept = forwarder, opened, document.endpoint
-        return adopted
 
     def take(self, opened: Opened) -> Adopted | None:
-        """What forwards already, for a carrier that would open the same; None, and it
-        forwards no more, if there is none that fits."""
-        if self.adopted is not None and self.adopted.opened != opened:
+        """What forwards from now on, if not before, for a carrier that would open the
+        same; None, and nothing forwards, if there is none that fits. Raises HostError,
+        OSError."""
+        if self.adopted is None or self.adopted.opened != opened:
             self.refuse("the underlay is another than before")
-        self._taken = self.adopted is not None
+            return None
+        if self._go():
+            self.adopted.begin()
+            self._say_it_goes_on()
+        self._taken = True
         return self.adopted
 
     def refuse(self, why: str) -> None:
         """Let go of what was left, unless it was taken; when this returns, its port and
-        its device are free."""
-        if self.adopted is not None and not self._taken:
-            self.adopted.forwarder.close()
+        its device are free. Raises HostError."""
+        if self._taken:
+            return
+        self._go()
+        if self.adopted is not None:
+            self.adopted.close()
             self.adopted = None
             self._start_over(HandoverError(why))
+
+    def _go(self) -> bool:
+        """Let whoever still forwards do so no more; was there anybody?"""
+        if self.predecessor is None or self._went:
+            return False
+        self._went = True
+        self.predecessor.go()
+        return True
+
+    def _say_it_goes_on(self) -> None:
+        assert self.adopted is not None
+        log.info("forwarding goes on: device=%s", self.adopted.device)
 
     def _start_over(self, error: Exception) -> None:
         log.warning("what the daemon before has left is of no use: reason=%s", error)
@@ -208,6 +264,16 @@ class Handover:
         if document is not None:
             memory.write(encode(document))
 
+    def offer(self) -> dict[str, int]:
+        """What to hand over, borrowed, by name. Raises HostError when there is nothing,
+        OSError."""
+        if self._kept is None or (tun := self._kept[0].tun) is None:
+            raise HostError("it does not carry packets itself")
+        if self._memory is None:
+            self._memory = Memory.new()
+        self._write(self._memory)
+        return named(tun, self._kept[0].underlay) | {DOCUMENT: self._memory.fd}
+
     def document(self) -> Document | None:
         """What the next daemon must know; None while there is no TUN."""
         if self._kept is None:
@@ -235,4 +301,7 @@ class Handover:
         """We end, and perhaps what forwards was never taken."""
         self.leave()
         if self.adopted is not None and not self._taken:
-            self.adopted.forwarder.close()
+            self.adopted.close()
+        predecessor, self.predecessor = self.predecessor, None
+        if predecessor is not None:
+            predecessor.close()

@@ -55,6 +55,7 @@ class Reporter:
         self._look = look
         self._said = ""
         self._ready = False
+        self._succeeded = False
 
     async def report(self) -> None:
         """Until cancelled; at once if nobody listens."""
@@ -99,6 +100,12 @@ class Reporter:
         if self._ready:
             self._tell("READY=1")
 
+    def succeeded_by(self, pid: int) -> None:
+        """That process is the service from now on."""
+        self._notifier.send(f"MAINPID={pid}")
+        self._succeeded = True
+
     def stopping(self) -> None:
         """Nothing comes after that."""
-        self._notifier.send("STOPPING=1", "STATUS=stopping")
+        if not self._succeeded:
+            self._notifier.send("STOPPING=1", "STATUS=stopping")

@@ -73,6 +73,7 @@ FLANNELDS = (
 OURS = (
     Row("store", "etcd", "FLANNELD_STORE", "local:/store.db"),
     Row("operator-socket", "", "FLANNELD_OPERATOR_SOCKET", "/o.sock"),
+    Row("take-over", "false", "FLANNELD_TAKE_OVER", "true"),
     Row("keep-privileges", "false", "FLANNELD_KEEP_PRIVILEGES", "true"),
     Row("datapath", "native", "FLANNELD_DATAPATH", "python"),
     Row("driver", "thread", "FLANNELD_DRIVER", "loop"),

@@ -41,6 +41,7 @@ WRONG: tuple[tuple[str, str | None], ...] = (
     ("healthz-port", "-1"),
     ("healthz-port", "65536"),
     ("healthz-port", "http"),
+    ("take-over", "some"),
     ("keep-privileges", "some"),
     ("operator-socket", "/" + "s" * 107),
     ("etcd-endpoints", ""),

@@ -1,0 +1,98 @@
+"""A daemon takes over from one that forwards until then: `run --take-over`."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.lab import DEADLINE
+from tests.helpers.ns import needs_namespaces, until
+from tests.helpers.restarts import WENT_ON, Restarts, restarts
+
+pytestmark = needs_namespaces
+
+PINGS = 1500
+
+
+@pytest.fixture
+def udp(tmp_path: Path) -> Iterator[Restarts]:
+    with restarts(tmp_path) as it:
+        yield it
+
+
+def test_nothing_is_lost_and_the_service_goes_on(udp: Restarts) -> None:
+    """Twice: who took over hands over, too."""
+    device = udp.device()
+    for _ in range(2):
+        old = udp.lab.cluster.daemons[1].process
+        with udp.pinging(PINGS), udp.pinging(PINGS, 2, 1):
+            new = udp.lab.cluster.start_daemon(1, "--take-over").process
+            assert old.wait(DEADLINE) == 0
+            udp.until_ready()
+        assert udp.lab.status(1)["uptime"] < DEADLINE
+        assert udp.device() == device
+        until(lambda: len(udp.routes()) == 1)
+        assert udp.manager.told["MAINPID"] == str(new.pid)
+        assert "STOPPING" not in udp.manager.told
+        assert udp.manager.names == ["document", "rx-0", "tun-0"]
+    assert udp.lab.log(1).count(WENT_ON) == 2
+    assert "WARNING" not in udp.lab.log(1)
+    with udp.pinging(PINGS // 2):  # and what the manager keeps is still of use
+        udp.stop(signal.SIGKILL)
+        udp.start()
+    assert WENT_ON in udp.log
+
+
+def test_who_does_not_take_over_in_the_end(udp: Restarts) -> None:
+    """Killed before it did; with other settings; it starts where nobody is."""
+    old = udp.lab.cluster.daemons[1]
+    nowhere = ["--store=etcd", "--etcd-endpoints=http://127.0.0.1:1"]
+    with udp.pinging(PINGS):
+        new = udp.lab.cluster.start_daemon(1, "--take-over", *nowhere).process
+        until(lambda: "waiting for the network config" in udp.lab.log(1))
+        new.kill()
+        new.wait(DEADLINE)
+        until(lambda: "it was broken off" in udp.lab.log(1))
+        new = udp.lab.cluster.start_daemon(1, "--take-over", "--queues=2").process
+        assert new.wait(DEADLINE) == 1
+        last = udp.lab.log(1).splitlines()
+        why = "flannelette: nothing is taken over: --queues or --offload"
+        assert any(line.startswith(why) for line in last)
+    assert old.process.poll() is None
+    assert "goes on" not in udp.lab.log(1)
+    udp.lab.cluster.daemons[1] = old
+    udp.stop()
+    udp.manager.forget()
+    udp.start("--take-over")
+    assert "there is no daemon to take over from" in udp.log
+
+
+def test_another_port(udp: Restarts) -> None:
+    """What cannot be kept is let go by both, and opened anew."""
+    config = '{"Network": "10.5.0.0/16", "Backend": {"Type": "udp", "Port": 8286}}'
+    store = udp.lab.directory / "store.sqlite"
+    with closing(sqlite3.connect(store)) as db, db:
+        db.execute("UPDATE config SET text = ?", (config,))
+    old = udp.lab.cluster.daemons[1].process
+    udp.lab.cluster.start_daemon(1, "--take-over")
+    assert old.wait(DEADLINE) == 0
+    udp.until_ready()
+    assert "the underlay is another than before" in udp.lab.log(1)
+    assert udp.lab.status(1)["node"]["port"] == 8286
+    assert udp.manager.names == ["document", "rx-0", "tun-0"]
+
+
+def test_the_kernel_hands_nothing_over(tmp_path: Path) -> None:
+    kernel = {"Type": "vxlan", "Datapath": "kernel"}
+    with restarts(tmp_path, backend=kernel) as it:
+        old = it.lab.cluster.daemons[1]
+        new = it.lab.cluster.start_daemon(1, "--take-over").process
+        assert new.wait(DEADLINE) == 1
+        assert "it does not carry packets itself" in it.lab.log(1)
+        it.lab.cluster.daemons[1] = old
+        it.lab.reach(1, 2)
