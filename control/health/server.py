@@ -64,16 +64,17 @@ def _listening(
     0.0.0.0 too: flanneld listens so. Raises OSError."""
     every = address.is_unspecified and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if every or address.version == 6 else socket.AF_INET
-    where = "::" if every else str(address)
-    try:
-        listener = socket.create_server(
-            (where, port), family=family, dualstack_ipv6=every
-        )
-    except OSError as error:
-        error.add_note(f"listening for health checks at {address} port {port}")
-        raise
-    with listener:
-        listener.setblocking(False)
+    with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
+        # A restart must not wait for what the last daemon's connections left.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not every)
+        try:
+            listener.bind(("::" if every else str(address), port))
+            listener.listen()
+        except OSError as error:
+            error.add_note(f"listening for health checks at {address} port {port}")
+            raise
         yield listener
 
 

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from flannelette.benchmarks.cluster import FLANNELETTE
+from flannelette.benchmarks.rig import Rig
 from flannelette.dataplane.forwarder import Drop
-from tests.helpers.lab import Lab, lab
-from tests.helpers.ns import needs_namespaces
+from tests.helpers.lab import DEADLINE, lab
+from tests.helpers.ns import needs_namespaces, until
 
 pytestmark = needs_namespaces
 
 PORT = 9471
+FLAG = f"--healthz-port={PORT}"
+Samples = dict[str, dict[tuple[str, ...], float]]
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path, flags=[f"--healthz-port={PORT}"]) as it:
-        it.up()
-        yield it
-
-
-def get(it: Lab, number: int, path: str, address: str = "127.0.0.1") -> tuple[int, str]:
+def get(
+    rig: Rig, number: int, path: str, address: str = "127.0.0.1"
+) -> tuple[int, str]:
     """A page of a host's daemon: status and text."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    client = it.socket_in(it.rig.host(number), socket.SOCK_STREAM, family)
+    with rig.inside(rig.host(number)):
+        client = socket.socket(family)
     with client:
+        client.settimeout(DEADLINE)
         client.connect((address, PORT))
         connection = HTTPConnection(address, PORT)
         connection.sock = client
@@ -39,24 +44,175 @@ def get(it: Lab, number: int, path: str, address: str = "127.0.0.1") -> tuple[in
         return answer.status, answer.read().decode()
 
 
-def samples(it: Lab, number: int) -> dict[str, dict[tuple[str, ...], float]]:
-    """What a scrape shows, by name and by the values of labels in order of names."""
-    found: dict[str, dict[tuple[str, ...], float]] = {}
-    for family in text_string_to_metric_families(get(it, number, "/metrics")[1]):
+def scraped(rig: Rig, number: int) -> Samples:
+    """By name, and by the values of labels in order of their names."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(get(rig, number, "/metrics")[1]):
         for sample in family.samples:
             labels = tuple(value for _, value in sorted(sample.labels.items()))
             found.setdefault(sample.name, {})[labels] = sample.value
     return found
 
 
-def test_a_node_at_work(pair: Lab) -> None:
-    pair.reach(1, 2, count=20)
-    assert get(pair, 1, "/healthz") == (200, "flanneld is running")
-    assert get(pair, 1, "/readyz") == (200, "flanneld is ready")
-    assert get(pair, 1, "/healthz", "::1")[0] == 200
-    shown = samples(pair, 1)
-    assert shown["flannelette_ready"] == {(): 1.0}
-    reasons = {drop.label for drop in Drop}
-    assert shown["flannelette_drops_total"].keys() == {
-        (direction, reason) for direction in ("tx", "rx") for reason in reasons
-    }
+def test_a_node_at_work(tmp_path: Path) -> None:
+    with lab(tmp_path, flags=[FLAG]) as it:
+        it.up()
+        before = scraped(it.rig, 1)
+        it.reach(1, 2, count=20)
+        assert get(it.rig, 1, "/healthz") == (200, "flanneld is running")
+        assert get(it.rig, 1, "/readyz") == (200, "flanneld is ready")
+        assert get(it.rig, 1, "/healthz", "::1")[0] == 200  # as flanneld's 0.0.0.0
+        assert get(it.rig, 1, "/")[0] == 404
+        now = scraped(it.rig, 1)
+        for direction in ("tx", "rx"):
+            grown = _grown(before, now, "packets", (direction,))
+            assert grown >= 20
+            assert _grown(before, now, "bytes", (direction,)) >= 20 * 84
+            peer = (direction, "192.0.2.2")
+            assert _grown(before, now, "peer_packets", peer) >= 20
+        assert now["flannelette_drops_total"].keys() == {
+            (direction, drop.label) for direction in ("tx", "rx") for drop in Drop
+        }
+        assert now["flannelette_peer_idle_seconds"].keys() == {("192.0.2.2",)}
+        assert 86000 < now["flannelette_lease_expires_in_seconds"][()] <= 86400
+        assert now["flannelette_offload"][("gso",)] == 1
+        assert now["flannelette_loop_lag_seconds_count"][()] > 0
+
+
+def _grown(before: Samples, now: Samples, name: str, labels: tuple[str, ...]) -> float:
+    series = f"flannelette_{name}_total"
+    return now[series][labels] - before[series][labels]
+
+
+STATIC = """\
+[network]
+Network = "10.5.0.0/16"
+EnableNFTables = true
+Backend = { Type = "BACKEND" }
+[[node]]
+public-ip = "192.0.2.1"
+subnet = "10.5.1.0/24"
+[[node]]
+public-ip = "192.0.2.2"
+subnet = "10.5.2.0/24"
+"""
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[Rig]:
+    with Rig(2) as it:
+        yield it
+
+
+@contextmanager
+def alone(rig: Rig, directory: Path, backend: str, *flags: str) -> Iterator[int]:
+    """A daemon on a static file, in a mount namespace of its own; its pid."""
+    file = directory / "peers.toml"
+    file.write_text(STATIC.replace("BACKEND", backend))
+    command = [
+        *("unshare", "--mount", "--propagation=private"),
+        *(*FLANNELETTE, "run", "--iface=eth0", FLAG, f"--store=static:{file}"),
+        *(f"--subnet-file={directory / 'subnet.env'}", *flags),
+    ]
+    with (directory / "log").open("wb") as log:
+        daemon = rig.popen(rig.host(1), command, stderr=log)
+    try:
+        until((directory / "subnet.env").exists)
+        until(lambda: get(rig, 1, "/readyz")[0] == 200)
+        yield daemon.pid
+    except BaseException:
+        print((directory / "log").read_text())
+        raise
+    finally:
+        rig.stop(daemon)
+
+
+@contextmanager
+def hidden(pid: int, path: str, by: str) -> Iterator[None]:
+    """For that process there is something else at the path."""
+    inside = ["nsenter", f"--target={pid}", "--mount", "--"]
+    subprocess.run([*inside, "mount", "--bind", by, path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*inside, "umount", path], check=True)
+
+
+def test_red_with_a_reason_while_it_lasts_and_then_green(
+    rig: Rig, tmp_path: Path
+) -> None:
+    nft = shutil.which("nft")
+    assert nft is not None
+    flags = ["--ip-masq", "--iptables-resync=1"]
+    with alone(rig, tmp_path, "udp", *flags) as pid:
+
+        def red() -> list[str]:
+            status, text = get(rig, 1, "/readyz")
+            assert get(rig, 1, "/healthz") == (200, "flanneld is running")
+            if status == 200:
+                assert text == "flanneld is ready"
+                return []
+            assert status == 503
+            first, *reasons = text.splitlines()
+            assert first == "flanneld is not ready yet"
+            return reasons
+
+        def causes() -> set[str]:
+            now = scraped(rig, 1)
+            told = now["flannelette_not_ready"]
+            found = {cause for (cause,), value in told.items() if value}
+            assert now["flannelette_ready"] == {(): float(not found)}
+            return found
+
+        with hidden(pid, "/dev/net/tun", "/dev/null"):
+            rig.ip(rig.host(1), "link delete flannel0")
+            until(red)
+            assert [reason.split(":")[0] for reason in red()] == ["the TUN is lost"]
+            assert causes() == {"carrier"}
+        until(lambda: not red())
+        with hidden(pid, os.path.realpath(nft), "/bin/false"):
+            until(red)
+            (reason,) = red()
+            assert reason.startswith("traffic rules are not kept: ")
+            assert causes() == {"rules"}
+        until(lambda: not red())
+
+        # What the daemon outlives is told, and is no reason.
+        (tmp_path / "peers.toml").write_text("[network\n")
+        until(lambda: scraped(rig, 1)["flannelette_store_outage_seconds"][()] > 0)
+        assert scraped(rig, 1)["flannelette_store_connected"][()] == 0
+        assert red() == []
+
+
+def test_what_the_kernel_carries_is_ready_and_counted_elsewhere(
+    rig: Rig, tmp_path: Path
+) -> None:
+    with alone(rig, tmp_path, "host-gw"):
+        now = scraped(rig, 1)
+    assert now["flannelette_ready"][()] == 1
+    assert "flannelette_packets_total" not in now
+    assert [labels[1] for labels in now["flannelette_node_info"]] == ["kernel"]
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1"])
+def test_a_port_that_is_taken_ends_it_before_anything_changes(
+    rig: Rig, tmp_path: Path, address: str
+) -> None:
+    file = tmp_path / "peers.toml"
+    file.write_text(STATIC.replace("BACKEND", "udp"))
+    command = [
+        *(*FLANNELETTE, "run", "--iface=eth0", FLAG, f"--healthz-ip={address}"),
+        *(f"--store=static:{file}", f"--subnet-file={tmp_path / 'subnet.env'}"),
+    ]
+    with rig.inside(rig.host(1)):
+        other = socket.create_server(("127.0.0.1", PORT))
+    with other:
+        done = rig.run(rig.host(1), command, check=False)
+    links = rig.run(rig.host(1), ["ip", "-brief", "link"]).stdout
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        f"Address already in use; listening for health checks at {address} port {PORT}"
+    )
+    assert "Traceback" not in done.stderr
+    assert "flannel" not in links
+    assert not (tmp_path / "subnet.env").exists()
