@@ -453,6 +453,13 @@ def test_demo_gets_the_rest_and_gives_the_code(
     assert given == [["--nodes", "3", "-h"]]
 
 
+def test_the_daemon_imports_no_library_for_metrics_before_they_are_wanted() -> None:
+    """It takes 60 ms (--healthz-port=0 is the default)."""
+    look = "sys.exit('prometheus_client' in sys.modules)"
+    code = f"import sys, flannelette.control.agent; {look}"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30).returncode == 0
+
+
 @pytest.mark.parametrize(
     "argv",
     [
