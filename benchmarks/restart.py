@@ -33,6 +33,8 @@ from flannelette.benchmarks.servicemanager import ServiceManager
 from flannelette.control import goflags
 from flannelette.control.goflags import Flag
 
+TAKE_OVER = "take-over"
+HOW = ("SIGTERM", "SIGKILL", TAKE_OVER)
 PERIOD = 0.001
 SECONDS = 6
 """Of one round; the restart comes after the first."""
@@ -150,7 +152,8 @@ class Bench:
     @contextmanager
     def _serving(self, pod: Pod) -> Iterator[None]:
         line = [tool("iperf3"), "--server", f"--port={IPERF_PORT}"]
-        server = self._rig.popen(pod.ns, line, stdout=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL
+        server = self._rig.popen(pod.ns, line, stdout=nothing, stderr=nothing)
         time.sleep(0.3)
         try:
             yield
@@ -159,9 +162,13 @@ class Bench:
 
     def _restart(self, how: str, number: int) -> None:
         process = self._cluster.daemons[number].process
-        process.send_signal(signal.Signals[how])
+        if how == TAKE_OVER:
+            self._cluster.start_daemon(number, "--take-over")
+        else:
+            process.send_signal(signal.Signals[how])
         process.wait(DEADLINE)
-        self._cluster.start_daemon(number)
+        if how != TAKE_OVER:
+            self._cluster.start_daemon(number)
 
 
 @contextmanager
@@ -205,7 +212,7 @@ def _run(_: None) -> int:
     print(f"{'':18}{'sent':>7}{'lost':>6}{'silence':>9}{'TCP':>13}{'again':>7}")
     with tempfile.TemporaryDirectory(prefix="fl") as name, bench(Path(name)) as it:
         rounds: list[tuple[str, int | None]] = [("none", None)]
-        rounds += [(how, n) for how in ("SIGTERM", "SIGKILL") for n in (1, 2)]
+        rounds += [(how, n) for how in HOW for n in (1, 2)]
         for how, number in rounds:
             _print(it.round(how, number))
     return 0

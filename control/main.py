@@ -43,6 +43,7 @@ Commands:
   demo        watch an overlay of several nodes at work on this machine
   bench       measure the overlay on this machine, beside others
   bench-control  measure a daemon in a cluster of thousands of nodes
+  bench-restart  measure what a restart costs those who talk
   lab         see what copying costs, on this machine, as a page
   version     print the version
   help        print this
@@ -316,6 +317,7 @@ _COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "demo": partial(_benchmark, "demo"),
     "bench": partial(_benchmark, "bench"),
     "bench-control": partial(_benchmark, "controlbench"),
+    "bench-restart": partial(_benchmark, "restart"),
     "lab": partial(_benchmark, "lab"),
     "version": _version,
 }
