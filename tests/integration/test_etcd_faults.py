@@ -14,7 +14,7 @@ import pytest
 from flannelette.benchmarks import cluster
 from tests.helpers import jumpingclock
 from tests.helpers.authority import Authority
-from tests.helpers.etcdfaults import troubled
+from tests.helpers.etcdfaults import Troubled, troubled
 from tests.helpers.gateway import PREFIX
 from tests.helpers.ns import needs_namespaces, until
 
@@ -114,11 +114,19 @@ def test_users_that_may_do_no_more(tmp_path: Path) -> None:
             it.all_said(number, NOT_WATCHED, "permission denied")
 
 
-def test_an_etcd_that_takes_no_writes_goes_on_telling(tmp_path: Path) -> None:
-    """It is full. A lease that cannot be taken again keeps nobody from following the
-    others."""
+def test_a_full_etcd_and_a_clock_that_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that cannot be taken again keeps nobody from following the others; and
+    whoever sets the daemons' clock neither ends a lease nor makes one last."""
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+    command = (sys.executable, str(jumpingclock.__file__), str(clock))
+    monkeypatch.setattr(cluster, "FLANNELETTE", command)
     full = {"memberID": 0, "alarm": "NOSPACE"}
     with troubled(tmp_path) as it:
+        clock.write_text(str(-400 * DAY))
+        assert is_fresh(it, 1)
         it.add_node(10)
         it.until_known(10)
         key = it.key(1)
@@ -134,8 +142,22 @@ def test_an_etcd_that_takes_no_writes_goes_on_telling(tmp_path: Path) -> None:
             it.until_said("lease taken again", 1)
         assert key in it.etcd.leases()
         assert it.lab.status(1)["last_error"] is None
+        assert is_fresh(it, 1)
+        clock.write_text(str(400 * DAY))
+        it.add_node(11)
+        it.until_known(11)
+        it.pulse.goes_on()
+        for number in BOTH:
+            assert is_fresh(it, number)
+            assert "lease renewed" not in it.lab.log(number)
         it.all_said(1, REVOKED, WAITING)
         it.all_said(2)
+
+
+def is_fresh(it: Troubled, number: int) -> bool:
+    """Was a host's lease written just now?"""
+    left: float = it.lab.status(number)["lease"]["expires_in"]
+    return DAY - 60 < left <= DAY
 
 
 def test_certificates_that_end(tmp_path: Path) -> None:
@@ -158,29 +180,3 @@ def test_certificates_that_end(tmp_path: Path) -> None:
         it.until_known(10)
         for number in BOTH:
             it.all_said(number, NOT_WATCHED, expired, "our client certificate ran out")
-
-
-def test_a_clock_that_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemons': whoever sets it neither ends a lease nor makes one last."""
-    clock = tmp_path / "clock"
-    clock.write_text("0")
-    command = (sys.executable, str(jumpingclock.__file__), str(clock))
-    monkeypatch.setattr(cluster, "FLANNELETTE", command)
-    with troubled(tmp_path) as it:
-        for seconds in (-400 * DAY, 400 * DAY):
-            clock.write_text(str(seconds))
-            left = it.lab.status(1)["lease"]["expires_in"]
-            assert DAY - 60 < left <= DAY
-            with it.pulse.interrupted():
-                it.revoke(1)
-                it.until_said("lease taken again", 1)
-            left = it.lab.status(1)["lease"]["expires_in"]
-            assert DAY - 60 < left <= DAY
-            it.add_node(10)
-            it.until_known(10)
-            it.remove_node(10)
-            it.until_known()
-            it.all_said(1, REVOKED)
-            it.all_said(2)
-        assert "lease renewed" not in it.lab.log(1) + it.lab.log(2)
-        assert it.key(1) in it.etcd.leases()
