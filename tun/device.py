@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from flannelette.tun.steering import steer
@@ -110,10 +110,12 @@ def _attach(name: str, flags: int) -> tuple[int, str]:
 
 
 def _lengthen(name: str) -> None:
-    """Raises OSError."""
+    """Let it hold QUEUE_FRAMES. Raises OSError; but it stays as it is for the root of a
+    user namespace, who must not do that."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any:
         request = _IFREQ_INT.pack(name.encode(), QUEUE_FRAMES)
-        fcntl.ioctl(any, _SIOCSIFTXQLEN, request)
+        with suppress(PermissionError):
+            fcntl.ioctl(any, _SIOCSIFTXQLEN, request)
 
 
 def _steer(fd: int) -> OSError | None:
