@@ -7,7 +7,7 @@ and equal counters. Which one runs is the operator's word; there is no fallback.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flannelette.native.api import (
@@ -83,10 +83,15 @@ class Path(Protocol):
 
 def open_path(datapath: str, config: PathConfig) -> Path:
     """The path of that name, `native` or `python`. Raises OSError."""
+    return load(datapath)(config)
+
+
+def load(datapath: str) -> Callable[[PathConfig], Path]:
+    """Import what opens it, which takes a while the first time."""
     if datapath == "native":
         from flannelette.native.fastpath import FastPath
 
-        return FastPath(config)
+        return FastPath
     from flannelette.dataplane.purepath import PurePath
 
-    return PurePath(config)
+    return PurePath

@@ -46,6 +46,7 @@ from flannelette.control.handover.takeover import Predecessor
 from flannelette.control.systemd.notify import Notifier
 from flannelette.dataplane.drivers import OnError
 from flannelette.dataplane.forwarder import Endpoint, Forwarder
+from flannelette.dataplane.path import load
 from flannelette.tun.device import TunDevice
 
 log = logging.getLogger(__name__)
@@ -166,6 +167,8 @@ class Handover:
             forwarder.set_routes(document.routes)
             if self.predecessor is None:
                 adopted.begin()
+            else:
+                load(config.datapath)  # while nobody waits for it
         except OSError:
             detach(underlay)
             raise
