@@ -59,20 +59,21 @@ def test_vxlan_in_dual_stack(tmp_path: Path, direct: bool) -> None:
 
 
 def test_what_the_kernel_has_lost_is_told_again(tmp_path: Path) -> None:
-    """V16, V19: flanneld would not."""
-    with lab(tmp_path, backend=KERNEL) as it:
+    """V16, V19: flanneld would not. A route and a neighbour, and elsewhere a device."""
+    with lab(tmp_path, hosts=3, backend=KERNEL) as it:
         it.up()
-        host, mac = it.rig.host(1), it.status(1)["node"]["mac"]
-        other = it.status(2)["lease"]["subnet"]
+        host, mac = it.rig.host(1), it.status(2)["node"]["mac"]
+        other = it.status(3)["lease"]["subnet"]
         it.rig.ip(host, f"route delete {other}", "neigh flush dev flannel.1 nud all")
-        assert not it.reaches(1, 2)
-        it.until_reaches(1, 2)
+        it.rig.ip(it.rig.host(2), "link delete flannel.1")
+        assert not it.reaches(1, 3)
+        assert not it.reaches(2, 3)
+        it.until_reaches(1, 3)
+        it.until_reaches(2, 3)
         assert it.status(1)["repairs"] >= 2
-
-        it.rig.ip(host, "link delete flannel.1")
-        it.until_reaches(1, 2)
-        assert shown(it, 1, "link show flannel.1")[0]["address"] == mac
-        assert "repaired: what=" in it.log(1)
+        assert shown(it, 2, "link show flannel.1")[0]["address"] == mac
+        for number in (1, 2):
+            assert "repaired: what=" in it.log(number)
 
 
 @pytest.mark.parametrize("backend", [KERNEL, HOST_GW], ids=["vxlan", "host-gw"])

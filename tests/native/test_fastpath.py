@@ -186,7 +186,7 @@ def test_routes_change_under_a_running_pump() -> None:
 
     thread = threading.Thread(target=wrap)
     thread.start()
-    for turn in range(500):  # of some milliseconds each: two threads, one GIL
+    for turn in range(200):  # of some milliseconds each: two threads, one GIL
         many = [Route(i << 16, 16, 1, 1) for i in range(turn % 50)]
         moved = ROUTE._replace(address=ROUTE.address + turn % 2)
         path.set_routes([*many, moved])
