@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 from ipaddress import (
     IPv4Address,
@@ -16,13 +17,13 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from flannelette.control import directroutes, kernelcarrier
+from flannelette.control import directroutes
 from flannelette.control.backends import choice
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import parse
 from flannelette.control.handover.handover import Handover
 from flannelette.control.interface import External
-from flannelette.control.kernelcarrier import KernelCarrier
+from flannelette.control.kernelcarrier import LOOK, KernelCarrier
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.plan import Plan
@@ -340,12 +341,18 @@ async def test_what_changes_and_changes_back_is_no_change() -> None:
 async def test_all_is_looked_at_in_time_however_much_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     carrier, kernel = await vxlan_with_a_peer()
-    monkeypatch.setattr(kernelcarrier, "LOOK", 0.0)
-    move(carrier)
     kernel.steps = ["route added"]
+    now += LOOK - 1
+    move(carrier)
+    await carrier.reconcile()
+    assert (len(kernel.changes), len(kernel.states)) == (1, 0)
+    now += 2
+    carrier.apply([SUBNET], {})
     assert await carrier.reconcile() == [], "it is new"
-    assert (kernel.changes, len(kernel.states)) == ([], 2)
+    assert (len(kernel.changes), len(kernel.states)) == (1, 2)
 
 
 async def test_a_change_that_fails_is_a_look_at_all() -> None:
