@@ -8,7 +8,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -17,37 +16,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from flannelette.benchmarks.cluster import FLANNELETTE
 from flannelette.benchmarks.rig import Rig
 from flannelette.dataplane.forwarder import Drop
-from tests.helpers.lab import DEADLINE, lab
+from tests.helpers.health import FLAG, PORT, asked
+from tests.helpers.lab import lab
 from tests.helpers.ns import needs_namespaces, until
 
 pytestmark = needs_namespaces
 
-PORT = 9471
-FLAG = f"--healthz-port={PORT}"
 Samples = dict[str, dict[tuple[str, ...], float]]
-
-
-def get(
-    rig: Rig, number: int, path: str, address: str = "127.0.0.1"
-) -> tuple[int, str]:
-    """A page of a host's daemon: status and text."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with rig.inside(rig.host(number)):
-        client = socket.socket(family)
-    with client:
-        client.settimeout(DEADLINE)
-        client.connect((address, PORT))
-        connection = HTTPConnection(address, PORT)
-        connection.sock = client
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
 
 
 def scraped(rig: Rig, number: int) -> Samples:
     """By name, and by the values of labels in order of their names."""
     found: Samples = {}
-    for family in text_string_to_metric_families(get(rig, number, "/metrics")[1]):
+    for family in text_string_to_metric_families(asked(rig, number, "/metrics").text):
         for sample in family.samples:
             labels = tuple(value for _, value in sorted(sample.labels.items()))
             found.setdefault(sample.name, {})[labels] = sample.value
@@ -59,10 +40,8 @@ def test_a_node_at_work(tmp_path: Path) -> None:
         it.up()
         before = scraped(it.rig, 1)
         it.reach(1, 2, count=20)
-        assert get(it.rig, 1, "/healthz") == (200, "flanneld is running")
-        assert get(it.rig, 1, "/readyz") == (200, "flanneld is ready")
-        assert get(it.rig, 1, "/healthz", "::1")[0] == 200  # as flanneld's 0.0.0.0
-        assert get(it.rig, 1, "/")[0] == 404
+        assert asked(it.rig, 1, "/healthz")[:2] == (200, "flanneld is running")
+        assert asked(it.rig, 1, "/readyz")[:2] == (200, "flanneld is ready")
         now = scraped(it.rig, 1)
         for direction in ("tx", "rx"):
             grown = _grown(before, now, "packets", (direction,))
@@ -118,7 +97,7 @@ def alone(rig: Rig, directory: Path, backend: str, *flags: str) -> Iterator[int]
         daemon = rig.popen(rig.host(1), command, stderr=log)
     try:
         until((directory / "subnet.env").exists)
-        until(lambda: get(rig, 1, "/readyz")[0] == 200)
+        until(lambda: asked(rig, 1, "/readyz").status == 200)
         yield daemon.pid
     except BaseException:
         print((directory / "log").read_text())
@@ -147,8 +126,8 @@ def test_red_with_a_reason_while_it_lasts_and_then_green(
     with alone(rig, tmp_path, "udp", *flags) as pid:
 
         def red() -> list[str]:
-            status, text = get(rig, 1, "/readyz")
-            assert get(rig, 1, "/healthz") == (200, "flanneld is running")
+            status, text, _ = asked(rig, 1, "/readyz")
+            assert asked(rig, 1, "/healthz").status == 200
             if status == 200:
                 assert text == "flanneld is ready"
                 return []

@@ -26,7 +26,7 @@ needs_flanneld = pytest.mark.skipif(
 class Flanneld(Program):
     """flanneld on one host, in the cluster whose etcd is on host 1."""
 
-    def __init__(self, rig: Rig, number: int, directory: Path) -> None:
+    def __init__(self, rig: Rig, number: int, directory: Path, *flags: str) -> None:
         directory.mkdir(exist_ok=True)
         self.number = number
         self.log_file = directory / "log"
@@ -39,6 +39,7 @@ class Flanneld(Program):
             "--iface=eth0",
             f"--subnet-file={self.subnet_file}",
             "--iptables-forward-rules=false",
+            *flags,
         ]
         name = f"flanneld of host {number}"
         super().__init__(rig, rig.host(number), name, command, self.log_file)
