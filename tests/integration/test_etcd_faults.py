@@ -6,6 +6,7 @@ what happened once: every line that is no information is accounted for.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -166,6 +167,9 @@ def test_certificates_that_end(tmp_path: Path) -> None:
     expired = "CERTIFICATE_VERIFY_FAILED: certificate has expired"
     with troubled(tmp_path, authority=authority) as it:
         (server,) = it.servers
+        authority.issue_client()
+        it.lab.cluster.daemons[1].process.send_signal(signal.SIGHUP)
+        it.until_said("the certificates have changed", 1)
         authority.issue_server(seconds=-1)
         authority.issue_client(seconds=-1)
         server.stop()
