@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,13 +22,16 @@ def test_each_look_is_counted_once_at_its_bound() -> None:
     assert lag.total == pytest.approx(2 * BOUNDS[0] + BOUNDS[-1] + 99.000001)
 
 
-async def test_a_blocked_loop_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PERIOD", 0.01)
+async def test_what_is_late_is_what_comes_after_the_time_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock that takes 0.0625 s for each sleep of 1/64 s."""
+    monkeypatch.setattr(module, "PERIOD", 1 / 64)
+    clock = SimpleNamespace(monotonic=count(0.0, 1 / 16).__next__)
+    monkeypatch.setattr(module, "time", clock)
     lag = Lag()
     watch = asyncio.create_task(lag.watch())
-    await eventually(lambda: sum(lag.counts) > 0)
-    before = lag.total
-    time.sleep(0.1)  # noqa: ASYNC251 (it is what shall be seen)
-    await eventually(lambda: lag.total > before + 0.05)
+    await eventually(lambda: sum(lag.counts) >= 3)
     watch.cancel()
     await asyncio.wait([watch])
+    assert lag.total == 3 / 64 * sum(lag.counts)
