@@ -60,8 +60,6 @@ log = logging.getLogger(__name__)
 
 CONFIG_RETRY = 1.0
 """Seconds between two tries to read the network configuration (E12)."""
-PEERS_WAIT = 3.0
-"""Seconds that the first snapshot may keep those waiting who start after us."""
 
 
 async def run(config: Config, handover: Handover, notifier: Notifier) -> None:
@@ -187,15 +185,9 @@ class Agent:
             remembered.write(config, network, keeper.lease, plan.smallest_mtu)
             self._node = node
             log.info("ready: subnet=%s device=%s", keeper.lease.subnets, carrier.device)
-            stack.enter_context(_in_background(self._announce(node), "announce"))
+            announce = self.reporter.announce(node.heard)
+            stack.enter_context(_in_background(announce, "announce"))
             await node.live()
-
-    async def _announce(self, node: Node) -> None:
-        """Say that what comes after us may start: it hopes for peers, too."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PEERS_WAIT):
-                await node.heard.wait()
-        self.reporter.ready()
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         """To operators, and to those who ask for our health. Raises HostError,

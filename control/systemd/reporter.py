@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flannelette.control.health.readiness import NotReady, Verdict
@@ -22,6 +23,8 @@ from flannelette.control.systemd.notify import Notifier
 
 LOOK = 1.0
 """Seconds between two looks at what the status line says."""
+PEERS_WAIT = 3.0
+"""Seconds that the first snapshot may keep those waiting who start after us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,13 @@ class Reporter:
             lines = (*lines, f"STATUS={text}")
         if lines:
             self._notifier.send(*lines)
+
+    async def announce(self, heard: asyncio.Event) -> None:
+        """That we are ready: the rest of us is, `heard` is set once peers are."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PEERS_WAIT):
+                await heard.wait()
+        self.ready()
 
     def ready(self) -> None:
         """What comes after us may start."""

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
-import socket
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from flannelette.benchmarks.servicemanager import ServiceManager
-from flannelette.control import agent, config
-from flannelette.control.handover.handover import Handover
-from flannelette.control.systemd.notify import Notifier
 from tests.helpers.lab import DEADLINE, lab
 from tests.helpers.ns import needs_namespaces, until
 
+pytestmark = needs_namespaces
 
-@needs_namespaces
+
 def test_a_daemons_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """4.2, D4: when it is ready there is a subnet file, and there are routes."""
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
@@ -53,26 +47,6 @@ def test_a_daemons_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert manager.told["STATUS"] == "stopping"
 
 
-async def test_a_store_that_is_silent_does_not_keep_others_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """flanneld does not wait for peers at all."""
-    monkeypatch.setattr(agent, "PEERS_WAIT", 0.05)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.bind(str(tmp_path / "notify"))
-        heard.setblocking(False)
-        notifier = Notifier(str(tmp_path / "notify"))
-        it = agent.Agent(config.parse([], {}), Handover(notifier), notifier)
-        node: Any = SimpleNamespace(heard=asyncio.Event())
-        await it._announce(node)
-        assert heard.recv(4096).startswith(b"READY=1\n")
-        node.heard.set()
-        monkeypatch.setattr(agent, "PEERS_WAIT", 3600)
-        await it._announce(node)
-        assert heard.recv(4096) == b"READY=1"
-
-
-@needs_namespaces
 def test_a_subnet_outlives_a_reboot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,31 @@ async def test_ready_and_what_is_ready_are_told_together(manager: Manager) -> No
         assert await manager.hears() == f"READY=1\nSTATUS={READY.line}"
 
 
+async def test_who_starts_after_us_waits_for_peers(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporter, "PEERS_WAIT", 3600)
+    heard = asyncio.Event()
+    async with manager.reporter() as it, asyncio.TaskGroup() as tasks:
+        await manager.hears()
+        tasks.create_task(it.announce(heard))
+        await manager.looked_at(10)
+        assert manager.silent
+        heard.set()
+        assert await manager.hears() == "READY=1"
+
+
+async def test_who_starts_after_us_does_not_wait_for_a_silent_store(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flanneld does not wait for peers at all."""
+    monkeypatch.setattr(reporter, "PEERS_WAIT", 0.01)
+    async with manager.reporter() as it:
+        await manager.hears()
+        await it.announce(asyncio.Event())
+        assert await manager.hears() == "READY=1"
+
+
 async def test_a_reload_says_when_it_began(manager: Manager) -> None:
     async with manager.reporter() as it:
         await manager.hears()
