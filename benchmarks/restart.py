@@ -36,6 +36,7 @@ from flannelette.control.goflags import Flag
 TAKE_OVER = "take-over"
 HOW = ("SIGTERM", "SIGKILL", TAKE_OVER)
 PERIOD = 0.001
+QUIET = 0.5
 SECONDS = 6
 """Of one round; the restart comes after the first."""
 PORT = 9
@@ -58,16 +59,19 @@ class Probed:
 class Prober:
     """Sends a datagram each PERIOD from one pod, and receives at another."""
 
-    def __init__(self, rig: Rig, source: Pod, target: Pod) -> None:
+    def __init__(self, rig: Rig, source: Pod, target: Pod, version: int = 4) -> None:
+        """`version`: of IP."""
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        address = target.address if version == 4 else target.address6
         with rig.inside(source.ns):
-            self._out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._out = socket.socket(family, socket.SOCK_DGRAM)
         with rig.inside(target.ns):
-            self._in = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._in = socket.socket(family, socket.SOCK_DGRAM)
         self._in.bind(("", PORT))
         self._in.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._in.settimeout(1.0)
+        self._in.settimeout(QUIET)
         enlarge(self._in, 4 << 20)
-        self._out.connect((str(target.address), PORT))
+        self._out.connect((str(address), PORT))
         self._stop = threading.Event()
         self._sent = 0
         self._stamps: list[float] = []
@@ -94,7 +98,7 @@ class Prober:
             time.sleep(max(0.0, due - time.monotonic()))
 
     def _hear(self) -> None:
-        """Until none has come for a second after the last was sent."""
+        """Until none has come for a while after the last was sent."""
         while True:
             try:
                 _, controls, _, _ = self._in.recvmsg(64, 128)

@@ -21,7 +21,8 @@ from tests.helpers.restarts import OF_NO_USE, WENT_ON, Restarts, restarts
 
 pytestmark = needs_namespaces
 
-PINGS = 1200
+BATCH = 64
+"""--batch, unless told."""
 DATA = random.Random(6).randbytes(50_000)
 OTHER = "10.5.250.0-24"
 VALUE = b'{"PublicIP":"192.0.2.77","PublicIPv6":null}'
@@ -65,12 +66,15 @@ def arrives(target: socket.socket) -> None:
 
 
 def test_nothing_is_lost(udp: Restarts) -> None:
-    """Pings, and a connection; the TUN stays the same one."""
+    """Datagrams, and a connection; the TUN stays the same one."""
     device = udp.device()
     with connected(udp) as (client, there):
         exchange(client, there)
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with udp.pinging(PINGS), udp.pinging(PINGS, 2, 1):
+        for how, in_hand in ((signal.SIGTERM, 0), (signal.SIGKILL, BATCH)):
+            with (
+                udp.losing_nothing(in_hand=in_hand),
+                udp.losing_nothing(2, 1, in_hand=in_hand),
+            ):
                 udp.stop(how)
                 client.sendall(DATA)  # which waits
                 udp.start()
@@ -145,7 +149,7 @@ def test_other_settings(udp: Restarts) -> None:
     udp.stop()
     starts_over(udp, "--queues or --offload", "--queues=2")
     assert udp.manager.names == ["document", "rx-0", "rx-1", "tun-0", "tun-1"]
-    with udp.pinging(PINGS):
+    with udp.losing_nothing():
         udp.stop()
         udp.start("--queues=2")
     assert WENT_ON in udp.log
@@ -184,7 +188,7 @@ def test_vxlan_over_both_versions(tmp_path: Path) -> None:
     with restarts(tmp_path, backend={"Type": "vxlan"}, ipv6=True) as it:
         names = [f"{group}-{n}" for group in ("flow", "flow6") for n in range(8)]
         it.lab.until_reaches(2, 1, version=6)
-        with it.pinging(PINGS), it.pinging(PINGS, 2, 1, version=6):
+        with it.losing_nothing(), it.losing_nothing(2, 1, version=6):
             it.stop()
             assert it.manager.names == ["document", *names, "rx-0", "rx6-0", "tun-0"]
             it.start()
@@ -192,7 +196,7 @@ def test_vxlan_over_both_versions(tmp_path: Path) -> None:
         it.stop()
         it.lab.cluster._flags.append("--datapath=python")
         starts_over(it, "--queues or --offload")
-        with it.pinging(PINGS // 4):
+        with it.losing_nothing(in_hand=BATCH):
             it.stop(signal.SIGKILL)
             it.start()
         assert WENT_ON in it.log

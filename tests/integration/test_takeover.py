@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,8 +15,6 @@ from tests.helpers.restarts import WENT_ON, Restarts, restarts
 
 pytestmark = needs_namespaces
 
-PINGS = 1500
-
 
 @pytest.fixture
 def udp(tmp_path: Path) -> Iterator[Restarts]:
@@ -30,7 +27,7 @@ def test_nothing_is_lost_and_the_service_goes_on(udp: Restarts) -> None:
     device = udp.device()
     for _ in range(2):
         old = udp.lab.cluster.daemons[1].process
-        with udp.pinging(PINGS), udp.pinging(PINGS, 2, 1):
+        with udp.losing_nothing(), udp.losing_nothing(2, 1):
             new = udp.lab.cluster.start_daemon(1, "--take-over").process
             assert old.wait(DEADLINE) == 0
             udp.until_ready()
@@ -42,8 +39,8 @@ def test_nothing_is_lost_and_the_service_goes_on(udp: Restarts) -> None:
         assert udp.manager.names == ["document", "rx-0", "tun-0"]
     assert udp.lab.log(1).count(WENT_ON) == 2
     assert "WARNING" not in udp.lab.log(1)
-    with udp.pinging(PINGS // 2):  # and what the manager keeps is still of use
-        udp.stop(signal.SIGKILL)
+    with udp.losing_nothing():  # and what the manager keeps is still of use
+        udp.stop()
         udp.start()
     assert WENT_ON in udp.log
 
@@ -52,7 +49,7 @@ def test_who_does_not_take_over_in_the_end(udp: Restarts) -> None:
     """Killed before it did; with other settings; it starts where nobody is."""
     old = udp.lab.cluster.daemons[1]
     nowhere = ["--store=etcd", "--etcd-endpoints=http://127.0.0.1:1"]
-    with udp.pinging(PINGS):
+    with udp.losing_nothing():
         new = udp.lab.cluster.start_daemon(1, "--take-over", *nowhere).process
         until(lambda: "waiting for the network config" in udp.lab.log(1))
         new.kill()
