@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/setup.stamp
 
 .DELETE_ON_ERROR:
-.PHONY: help setup system demo lab bench test lint native sanitize peers fuzz clean
+.PHONY: help setup system demo lab bench bench-control test lint native sanitize peers fuzz clean
 
 help:
 	@echo "make demo      two hosts on this machine, talking through flannelette"
 	@echo "make lab       what copying packets costs here: a report to open in a browser"
 	@echo "make bench     the overlay measured beside kernel VXLAN and flanneld (ARGS=--quick)"
+	@echo "make bench-control  one daemon among 10,000 nodes: sync, memory, changes"
 	@echo "make test      all tests"
 	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
 	@echo "make sanitize  the tests of the C code under ASan and UBSan"
@@ -40,6 +41,9 @@ lab: setup
 bench: setup
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: it is left out"
 	$(BIN)/flannelette bench $(ARGS)
+
+bench-control: setup
+	$(BIN)/flannelette bench-control $(ARGS)
 
 # Besides what is used: a browser, and what reads captures, tables and firewalls.
 test: setup
