@@ -173,7 +173,8 @@ def told(rig: Rig, tmp_path: Path, number: signal.Signals, *flags: str) -> list[
     """Run a daemon that waits for etcd, and end it with a signal; what it has said, and
     last, its exit code."""
     command = [
-        *("prlimit", "--core=0"),
+        # A shell's background job ignores the signal, and so would what it starts.
+        *("prlimit", "--core=0", "env", "--default-signal=QUIT"),
         *FLANNELETTE,
         "run",
         "--etcd-endpoints=http://127.0.0.1:1",
