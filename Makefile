@@ -8,16 +8,16 @@ SETUP := $(VENV)/setup.stamp
 .PHONY: help setup system demo lab bench bench-control test lint native sanitize peers fuzz clean
 
 help:
-	@echo "make demo      two hosts on this machine, talking through flannelette"
-	@echo "make lab       what copying packets costs here: a report to open in a browser"
-	@echo "make bench     the overlay measured beside kernel VXLAN and flanneld (ARGS=--quick)"
+	@echo "make demo           two hosts on this machine, talking through flannelette"
+	@echo "make lab            what copying packets costs here: a report to open in a browser"
+	@echo "make bench          the overlay measured beside kernel VXLAN and flanneld (ARGS=--quick)"
 	@echo "make bench-control  one daemon among 10,000 nodes: sync, memory, changes"
-	@echo "make test      all tests"
-	@echo "make lint      ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
-	@echo "make sanitize  the tests of the C code under ASan and UBSan"
-	@echo "make peers     build the real flanneld that tests/interop talks to"
-	@echo "make fuzz      libFuzzer on the fast path, four targets (SECONDS_EACH=60)"
-	@echo "make clean     remove what was built, the virtual environment too"
+	@echo "make test           all tests"
+	@echo "make lint           ruff, mypy --strict, and the C with -Wall -Wextra -Werror"
+	@echo "make sanitize       the tests of the C code under ASan and UBSan"
+	@echo "make peers          build the real flanneld that tests/interop talks to"
+	@echo "make fuzz           libFuzzer on the fast path, four targets (SECONDS_EACH=60)"
+	@echo "make clean          remove what was built, the virtual environment too"
 
 setup: $(SETUP)
 
