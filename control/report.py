@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv6Address
 from typing import Any
 
 from flannelette.control import mac
@@ -145,9 +146,9 @@ def _routes(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "subnet": str(route.subnet),
+            "subnet": _subnet(route),
             "peer": _peer(route),
-            "direct": route.subnet in direct,
+            "direct": bool(direct) and route.subnet in direct,
         }
         for route in routes
     ]
@@ -155,21 +156,35 @@ def _routes(
 
 def _peer(route: Route) -> str:
     """Its address, and its port if it has one."""
+    address = _address(route.address, route.outer)
     if not route.port:
-        return str(route.peer)
-    address = f"[{route.peer}]" if route.outer == 6 else str(route.peer)
-    return f"{address}:{route.port}"
+        return address
+    return (
+        f"[{address}]:{route.port}" if route.outer == 6 else f"{address}:{route.port}"
+    )
+
+
+def _subnet(route: Route) -> str:
+    return f"{_address(route.prefix, route.version)}/{route.length}"
+
+
+def _address(number: int, version: int) -> str:
+    """The C library's text of IPv4 takes a tenth of the time that ipaddress's does, and
+    there may be ten thousand of them."""
+    if version == 4:
+        return socket.inet_ntop(socket.AF_INET, number.to_bytes(4))
+    return str(IPv6Address(number))
 
 
 def _peers(forwarder: Forwarder) -> list[dict[str, Any]]:
-    subnets: dict[IPv4Address | IPv6Address, list[str]] = {}
+    subnets: dict[tuple[int, int], list[str]] = {}
     for route in forwarder.routes:
-        subnets.setdefault(route.peer, []).append(str(route.subnet))
+        subnets.setdefault((route.outer, route.address), []).append(_subnet(route))
     now = time.monotonic_ns()
     return [
         {
-            "address": str(one.peer),
-            "subnets": subnets.get(one.peer, []),
+            "address": _address(one.address, one.outer),
+            "subnets": subnets.get((one.outer, one.address), []),
             "tx": {"packets": one.tx_packets, "bytes": one.tx_bytes},
             "rx": {"packets": one.rx_packets, "bytes": one.rx_bytes},
             "idle": (now - one.last_seen) / 1e9 if one.last_seen else None,
