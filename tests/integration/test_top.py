@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flannelette.dataplane.underlay import BUFFER_BYTES
+from flannelette.tun.device import QUEUE_FRAMES
 from tests.helpers.lab import Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.pseudoterminal import terminal
@@ -82,7 +83,7 @@ def test_what_it_shows_beside_the_counters_is_in_the_status(two: Lab) -> None:
     daemon.send_signal(signal.SIGSTOP)
     try:
         with two.socket_in(two.pods[1].ns) as sender:
-            for _ in range(2000):
+            for _ in range(QUEUE_FRAMES + 1500):
                 sender.sendto(b"unread", (two.address(2), 9))
     finally:
         daemon.send_signal(signal.SIGCONT)
