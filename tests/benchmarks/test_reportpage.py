@@ -23,9 +23,11 @@ from tests.helpers.browsing import browser, visit
 from tests.helpers.labsample import RUN, changed, document
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """One for all: each visit has a context of its own, with nothing from before."""
     with browser() as started:
+        started.new_page().close()  # what it starts once for all visits
         yield started
 
 
