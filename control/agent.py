@@ -14,17 +14,22 @@ and the cluster change. Stopping is the same list backwards.
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
-from flannelette.control import interface, operator, remembered, report, subnetfile
+from flannelette.control import (
+    interface,
+    operator,
+    remembered,
+    report,
+    signals,
+    subnetfile,
+)
 from flannelette.control.backends import choice
 from flannelette.control.backends.vxlan import VxlanBackend
 from flannelette.control.blackhole import open_blackholes
@@ -68,7 +73,7 @@ async def run(config: Config, handover: Handover, notifier: Notifier) -> None:
 
     Raises ControlError or OSError when it cannot go on."""
     stop = asyncio.Event()
-    with _signals(stop):
+    with signals.ending(stop):
         it = Agent(config, handover, notifier, stop)
         agent = asyncio.create_task(it.run(), name="agent")
         stopped = asyncio.create_task(stop.wait(), name="stop")
@@ -79,39 +84,6 @@ async def run(config: Config, handover: Handover, notifier: Notifier) -> None:
         with suppress(asyncio.CancelledError):
             await agent
     log.info("stopped")
-
-
-@contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def on_signal() -> None:
-        stop.set()
-        for number in signals:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in signals:
-        loop.add_signal_handler(number, on_signal)
-    if sys.stderr is not None:
-        faulthandler.register(signal.SIGQUIT, chain=True)
-    try:
-        yield
-    finally:
-        faulthandler.unregister(signal.SIGQUIT)
-        for number in signals:
-            loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _signal_handler(number: int, handler: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(number)
 
 
 @contextmanager
@@ -158,7 +130,7 @@ class Agent:
             external = await self._choose_interface(netlink)
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
-            stack.enter_context(_signal_handler(signal.SIGHUP, self._on_hangup))
+            stack.enter_context(signals.handled(signal.SIGHUP, self._on_hangup))
             if self._handover.predecessor is None:
                 await self._listen(stack)
             if self._handover.forwards and config.subnet_file.exists():
