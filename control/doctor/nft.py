@@ -91,6 +91,8 @@ def _rules(body: Mapping[str, Any], sets: Sets) -> Iterator[Rule]:
             conditions.append(_Match(content, in_sets))
         elif kind in _VERDICTS:
             target = content["target"] if kind in ("jump", "goto") else ""
+            if kind == "reject" and content is not None:
+                conditions.append(_rejects(str(content.get("type"))))
             yield Rule(tuple(conditions), _VERDICTS[kind], name, target)
         elif kind == "vmap":
             yield from _mapped(content, conditions, in_sets, name)
@@ -98,6 +100,19 @@ def _rules(body: Mapping[str, Any], sets: Sets) -> Iterator[Rule]:
             yield Rule(tuple(conditions), Verdict.UNKNOWN, name)
         elif kind not in _HARMLESS:
             conditions.append(undecided)
+
+
+def _rejects(answer: str) -> Condition:
+    """Whom it answers in that way. nft leaves out the match that the answer implies:
+    `meta nfproto ipv6 reject` is listed as `reject with icmpv6 port-unreachable`."""
+    version = {"icmp": 4, "icmpv6": 6}.get(answer)
+
+    def condition(packet: Packet) -> bool:
+        if answer == "tcp reset":
+            return packet.protocol == "tcp"
+        return version is None or packet.version == version
+
+    return condition
 
 
 def _mapped(
