@@ -137,7 +137,7 @@ def test_each_flag_has_its_field() -> None:
         healthz_ip=IPv6Address("::1"),
         healthz_port=65535,
         take_over=True,
-    keep_privileges=True,
+        keep_privileges=True,
         operator_socket=Path("/tmp/o.sock"),
         verbosity=4,
         without_effect=WITHOUT_EFFECT,
