@@ -152,7 +152,9 @@ class StaticStore:
         signature = self._signature()
         settled = signature == self._seen
         self._seen = signature
-        if settled and signature != self._loaded:
+        # What could not be read may be readable without a change: EMFILE, ESTALE.
+        unread = self._error is not None and self._refused is None
+        if settled and (signature != self._loaded or unread):
             self.reload()
         elif self._error is None:
             self._contact.heard()

@@ -109,7 +109,7 @@ def read_tls(settings: EtcdSettings) -> TLSFiles | None:
     if settings.cafile:
         try:
             context.load_verify_locations(settings.cafile)
-        except ssl.SSLError as error:
+        except OSError as error:  # SSLError is one, and so is that it has just gone
             raise ConfigError(f"--etcd-cafile {settings.cafile}: {error}") from None
     if not settings.certfile:
         return TLSFiles(ca, None, None)
@@ -118,7 +118,7 @@ def read_tls(settings: EtcdSettings) -> TLSFiles | None:
     try:
         # The password keeps OpenSSL from asking for one on the terminal.
         context.load_cert_chain(settings.certfile, settings.keyfile, password="")
-    except ssl.SSLError as error:
+    except OSError as error:
         raise ConfigError(
             f"--etcd-certfile {settings.certfile}, "
             f"--etcd-keyfile {settings.keyfile}: {error}"
@@ -137,5 +137,5 @@ def _system_roots() -> bytes | None:
     """The system's authorities (E37). gRPC would take those it was built with."""
     for path in (ssl.get_default_verify_paths().cafile, *_SYSTEM_ROOTS):
         if path and Path(path).is_file():
-            return Path(path).read_bytes()
+            return _read("cafile", path)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -369,6 +370,28 @@ async def test_a_wrong_new_file_is_refused_once_and_the_old_one_stays(
         write(NETWORK)
         assert await watcher.next() == Snapshot(())
     assert store.status().resyncs == 1
+
+
+async def test_a_file_that_cannot_be_read_is_read_again_without_a_change(
+    write: Write,
+    store: StaticStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is not the file that is wrong."""
+    write(GOOD + node(IPS[3], "10.5.4.0/24"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", _too_many_open_files)
+        for _ in range(4):
+            store.look()
+        assert "Too many open files" in (store.status().error or "")
+        assert caplog.text.count("keeps its nodes") == 1
+    store.look()
+    assert (store.status().error, store.status().revision) == (None, 2)
+
+
+def _too_many_open_files(path: Path) -> bytes:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
 
 
 async def test_a_changed_network_waits_for_a_restart(

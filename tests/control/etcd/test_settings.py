@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, strategies as st
 
 from flannelette.control.errors import ConfigError
+from flannelette.control.etcd import settings as settings_module
 from flannelette.control.etcd.settings import EtcdSettings, read_tls
 from tests.helpers.etcd import TLSPaths, make_tls
 
@@ -164,6 +165,41 @@ def test_a_file_that_cannot_be_used_names_its_flag(
     with pytest.raises(ConfigError, match=f"--etcd-{flag}") as caught:
         read_tls(EtcdSettings(("https://a:1",), **paths))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["cafile", "certfile", "keyfile"])
+def test_a_file_that_goes_while_it_is_read_names_its_flag(
+    tls: TLSPaths, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when certificates are renewed. They are read while the daemon runs, and an
+    OSError would end it."""
+    names = {"cafile": "ca", "certfile": "client_cert", "keyfile": "client_key"}
+    paths = {it: tmp_path / it for it in names}
+    for it, path in paths.items():
+        path.write_bytes(Path(getattr(tls, names[it])).read_bytes())
+    read = settings_module._read
+
+    def read_and_gone(name: str, path: str) -> bytes:
+        text = read(name, path)
+        if name == flag:
+            Path(path).unlink()
+        return text
+
+    monkeypatch.setattr(settings_module, "_read", read_and_gone)
+    settings = EtcdSettings(
+        ("https://a:1",), **{it: str(path) for it, path in paths.items()}
+    )
+    with pytest.raises(ConfigError, match=f"--etcd-{flag}"):
+        read_tls(settings)
+
+
+def test_authorities_of_the_system_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file that is one and cannot be read, even by root."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/proc/self/mem")
+    with pytest.raises(ConfigError, match="/proc/self/mem: Input/output error"):
+        read_tls(EtcdSettings(("https://a:1",)))
 
 
 def test_a_key_of_another_certificate_is_refused(tls: TLSPaths) -> None:
