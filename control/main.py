@@ -166,11 +166,14 @@ def _run_agent(settings: config.Config) -> None:
 async def _daemon(
     settings: config.Config, handover: Handover, notifier: Notifier
 ) -> None:
-    handover.adopt(settings)  # before anything else, the rest of us included
+    try:
+        handover.adopt(settings)  # before anything else, the rest of us included
 
-    from flannelette.control import agent
+        from flannelette.control import agent
 
-    await agent.run(settings, handover, notifier)
+        await agent.run(settings, handover, notifier)
+    finally:
+        handover.close()  # its pumps' threads would keep the process
 
 
 def _log_to_stderr(verbosity: int) -> None:

@@ -301,10 +301,11 @@ class Handover:
         memory.close()
 
     def close(self) -> None:
-        """We end, and perhaps what forwards was never taken."""
+        """We end, and perhaps what forwards was never taken. May be called again."""
         self.leave()
         if self.adopted is not None and not self._taken:
             self.adopted.close()
+            self.adopted = None
         predecessor, self.predecessor = self.predecessor, None
         if predecessor is not None:
             predecessor.close()

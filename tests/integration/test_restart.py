@@ -200,3 +200,13 @@ def test_vxlan_over_both_versions(tmp_path: Path) -> None:
             it.stop(signal.SIGKILL)
             it.start()
         assert WENT_ON in it.log
+
+
+def test_who_cannot_start_ends(udp: Restarts) -> None:
+    """Also when it forwards already: nobody else could end its pumps."""
+    udp.stop()
+    new = udp.lab.cluster.start_daemon(1, "--subnet-file=/dev/null").process
+    assert new.wait(DEADLINE) == 1
+    assert WENT_ON in udp.log
+    udp.start()
+    assert WENT_ON in udp.log, "what was left is there all the same"
