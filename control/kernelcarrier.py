@@ -176,7 +176,22 @@ class VxlanCarrier(KernelCarrier):
             gone = [_vxlan_peer(it, was) for it, (was, _) in pairs if was]
             new = [_vxlan_peer(it, now) for it, (_, now) in pairs if now]
             if pairs:
+                new += self._sharing(version, dict(pairs))
                 await self._netlink.change_vxlan(name, gone, new)
+
+    def _sharing(self, version: int, changes: Changes) -> list[VxlanPeer]:
+        """Unchanged peers that share a MAC or a base with one that goes, for what is
+        removed with that one is theirs, too. A node that comes back with another public
+        IP, and the MAC that it remembers, has two leases until the old one expires."""
+        macs = {was.mac for was, _ in changes.values() if was}
+        bases = {it.network_address for it, (was, _) in changes.items() if was}
+        return [
+            _vxlan_peer(subnet, route)
+            for subnet, route in self._routes.items()
+            if subnet.version == version
+            and (route.mac in macs or subnet.network_address in bases)
+            and subnet not in changes
+        ]
 
     async def _program(self, lease: Lease) -> list[str]:
         await self._direct.find(self.routes)

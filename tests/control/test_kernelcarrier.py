@@ -19,6 +19,7 @@ import pytest
 
 from flannelette.control import directroutes
 from flannelette.control.backends import choice
+from flannelette.control.backends.backend import Routes
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import parse
 from flannelette.control.handover.handover import Handover
@@ -325,6 +326,42 @@ async def test_of_a_change_the_kernel_is_told_alone() -> None:
     kernel.steps = ["route added"]
     assert await carrier.reconcile() == 2 * ["route added"]
     assert [len(state.peers) for state in kernel.states] == [1, 0]
+
+
+@needs_namespaces
+def test_what_a_lease_leaves_that_another_one_needs_stays() -> None:
+    """A node that has come back with another public IP: its old lease expires. One
+    that has come back with a smaller subnet has the same base."""
+    index, elsewhere = 7, IPv4Network("10.5.9.0/24")
+    smaller = IPv4Network("10.5.2.0/25")
+
+    async def body() -> None:
+        ip(
+            f"link add name eth0 index {index} type veth peer name wire0",
+            "link set eth0 up",
+            "link set wire0 up",
+            f"address add {ME}/24 dev eth0",
+            f"address add {ME6}/64 dev eth0 nodad",
+        )
+        netlink = Netlink()
+        try:
+            carrier, plan = make(netlink, "vxlan", VXLAN, index)
+            await carrier.start(lease("vxlan", ME, ME6, MY_DATA))
+            old = plan.backend.routes(lease("vxlan", PEER, PEER6, DATA))
+            mac = old[SUBNET].mac
+            new: Routes = {elsewhere: Route.to(elsewhere, ELSEWHERE, 8472, mac)}
+            new[smaller] = Route.to(smaller, ELSEWHERE, 8472, mac + 1)
+            carrier.apply([], new | old)
+            await carrier.reconcile()
+            carrier.apply(list(old), {})
+            assert await carrier.reconcile() == []
+            assert not shown(f"route show {SUBNET}")
+            # All is looked at again: nothing was lost.
+            assert await carrier.reconcile() == []
+        finally:
+            await netlink.close()
+
+    in_fresh_net(body)
 
 
 async def test_what_changes_and_changes_back_is_no_change() -> None:
