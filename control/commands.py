@@ -37,7 +37,7 @@ async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> 
         _kill(process)
         await asyncio.wait([talk])
         raise
-    said = output.decode(errors="replace").strip()
+    said = output.decode(errors="replace")
     if process.returncode:
         raise HostError(_complaint(process.returncode, said))
     return said

@@ -67,7 +67,7 @@ class ExtensionCarrier:
         text = await _run("PreStartupCommand", command, {})
         if len(text.encode()) >= commands.OUTPUT_MOST:
             raise HostError("PreStartupCommand says more than a lease can hold")
-        return replace(attrs, backend_data=backend_data(text))
+        return replace(attrs, backend_data=backend_data(text.strip()))
 
     async def start(self, lease: Lease) -> None:
         variables = startup_variables(self._network, lease)

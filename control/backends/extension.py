@@ -8,6 +8,7 @@ runs them.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from flannelette.control.backends.backend import (
     Routes,
     wrong_type,
 )
+from flannelette.control.errors import NetworkConfigError
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.netconfig import NetworkConfig
@@ -58,14 +60,9 @@ class ExtensionBackend:
     @classmethod
     def from_config(cls, config: NetworkConfig) -> ExtensionBackend:
         """Raises NetworkConfigError."""
-        text = Members(config, _COMMANDS).text
-        return cls(
-            pre_startup=text("PreStartupCommand"),
-            post_startup=text("PostStartupCommand"),
-            subnet_add=text("SubnetAddCommand"),
-            subnet_remove=text("SubnetRemoveCommand"),
-            ipv6=config.network6 is not None,
-        )
+        members = Members(config, _COMMANDS)
+        pre, post, add, remove = (_command(members, name) for name in _COMMANDS)
+        return cls(pre, post, add, remove, ipv6=config.network6 is not None)
 
     @property
     def dual_underlay(self) -> bool:
@@ -154,6 +151,18 @@ def startup_variables(network: NetworkConfig, lease: Lease) -> dict[str, str]:
     return {"NETWORK": str(network.network), **told.variables}
 
 
+def _command(members: Members, name: str) -> str:
+    """Raises NetworkConfigError: also for what no program can be told."""
+    text = members.text(name)
+    try:
+        sound = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        sound = False
+    if not sound:
+        raise NetworkConfigError(f"network config: Backend.{name} is no command line")
+    return text
+
+
 def _or_empty(value: object) -> str:
     return "" if value is None else str(value)
 
@@ -165,7 +174,10 @@ def backend_data(text: str) -> str:
 
 def said(data: str | None) -> str:
     """A command's output from a lease's BackendData. Raises ValueError."""
-    text = "" if data is None else json.loads(data)
+    try:
+        text = "" if data is None else json.loads(data)
+    except RecursionError:
+        raise ValueError("BackendData is nested too deep") from None
     if not isinstance(text, str):
         raise ValueError("BackendData is no string")
     return text

@@ -15,7 +15,7 @@ from flannelette.control.errors import HostError
 
 
 async def sh(script: str, text: str = "") -> str:
-    return await commands.run(["sh", "-c", script], os.environ, text)
+    return (await commands.run(["sh", "-c", script], os.environ, text)).strip()
 
 
 def is_gone(pid: int) -> bool:
@@ -34,7 +34,7 @@ async def until_gone(pid: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_what_it_says_on_both_streams_trimmed() -> None:
+async def test_what_it_says_on_both_streams() -> None:
     assert await sh("echo; echo one; echo two >&2; echo ' '") == "one\ntwo"
     assert await sh("true") == ""
     assert await sh(r"printf '\377'") == "\ufffd"
@@ -42,7 +42,7 @@ async def test_what_it_says_on_both_streams_trimmed() -> None:
 
 async def test_what_it_reads_and_what_its_environment_is() -> None:
     assert await sh("cat", "two words\n") == "two words"
-    assert await commands.run(["env"], {"A": "b c"}, "") == "A=b c"
+    assert await commands.run(["env"], {"A": "b c"}, "") == "A=b c\n"
     long = "x" * 1_000_000
     assert await sh("wc -c", long) == "1000000"
     assert await sh("echo done", long) == "done"

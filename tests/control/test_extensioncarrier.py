@@ -118,9 +118,11 @@ async def test_at_startup_a_failure_is_fatal(command: str, reason: str) -> None:
 
 async def test_more_than_a_lease_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "OUTPUT_MOST", 10)
-    assert (await carrier(pre_startup="echo 123456789").prepare(OWN)).backend_data
-    with pytest.raises(HostError, match="more than a lease can hold"):
-        await carrier(pre_startup="echo 1234567890").prepare(OWN)
+    data = (await carrier(pre_startup="printf \\n1234567\\n").prepare(OWN)).backend_data
+    assert data == '"1234567"'
+    for much in ("echo 1234567890", "printf \\n1234567890", "printf 123456789\\nA"):
+        with pytest.raises(HostError, match="more than a lease can hold"):
+            await carrier(pre_startup=much).prepare(OWN)
 
 
 async def test_peers_come_change_and_go(run: Commands) -> None:

@@ -61,6 +61,17 @@ def test_a_command_is_a_string(wrong: str) -> None:
         backend(f', "SubnetAddCommand": {wrong}')
 
 
+@pytest.mark.parametrize("wrong", [r"a\u0000b", r"a \ud800"])
+def test_a_command_that_no_program_can_be_told(wrong: str) -> None:
+    with pytest.raises(NetworkConfigError, match="PreStartupCommand is no command"):
+        backend(f', "PreStartupCommand": "{wrong}"')
+
+
+def test_data_nested_too_deep_is_an_objection_whoever_could_read_it() -> None:
+    deep = peer("[" * 10_000 + "]" * 10_000)
+    assert backend().objection(deep, peer()) == "BackendData is nested too deep"
+
+
 def test_our_lease_names_the_interfaces_address() -> None:
     """Section 2: not the public one."""
     plain = b'{"PublicIP":"192.0.2.7","PublicIPv6":null,"BackendType":"extension"}'
