@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -22,7 +23,7 @@ class Cluster:
     direct: int = 0
     """Of the routes, those without encapsulation."""
     peers: int = 0
-    """That routes lead to."""
+    """Nodes that routes lead to."""
     ignored: int = 0
     """Leases that are no routes."""
 
@@ -56,9 +57,12 @@ def figures(
 def _cluster(node: Node) -> Cluster:
     carrier = node.carrier
     routes = carrier.routes
+    # In dual stack a node may have an address of each IP version.
+    addresses = {(route.outer, route.address) for route in routes}
+    versions = Counter(outer for outer, _ in addresses)
     return Cluster(
         routes=len(routes),
         direct=len(carrier.direct),
-        peers=len({(route.outer, route.address) for route in routes}),
+        peers=max(versions.values(), default=0),
         ignored=len(node.table.ignored),
     )

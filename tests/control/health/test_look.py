@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -141,3 +141,17 @@ def test_figures_count_what_grows_with_the_cluster() -> None:
     assert list(figures({}, Ready(), Lag(), World(user=False).node).peers) == []
     nothing = figures({}, Ready(), Lag(), None)
     assert (nothing.cluster, list(nothing.peers)) == (Cluster(), [])
+
+
+def test_a_node_with_an_address_of_each_ip_version_is_one_node() -> None:
+    """Else nodes would not know the same number of them where one has IPv4 alone."""
+    world = World()
+    world.carrier.routes += [
+        Route.to(IPv6Network(subnet), IPv6Address(peer), 8472)
+        for subnet, peer in (
+            ("fd00:5:0:2::/64", "2001:db8::2"),
+            ("fd00:5:0:3::/64", "2001:db8::3"),
+        )
+    ]
+    found = figures({}, Ready(), Lag(), world.node)
+    assert (found.cluster.routes, found.cluster.peers) == (5, 2)
