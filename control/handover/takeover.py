@@ -78,6 +78,8 @@ class Predecessor:
         while b"\n" not in self._received:
             data, some, _, _ = socket.recv_fds(self._connection, _ROOM, _AT_ONCE)
             fds += some
+            for fd in some:
+                os.set_inheritable(fd, False)  # or programs that we start would have it
             if not data:
                 raise ConnectionError(errno.ECONNRESET, "it broke off")
             self._received += data
