@@ -37,6 +37,7 @@ from flannelette.control.carrier import Carrier
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
 from flannelette.control.errors import (
+    HostError,
     NetworkConfigError,
     StoreUnavailable,
 )
@@ -178,9 +179,11 @@ class Agent:
             await stack.enter_async_context(health)
 
     async def _hand_over(self, connection: socket.socket) -> None:
-        """To another daemon. Raises HostError, OSError."""
+        """To another daemon, and to one only. Raises HostError, OSError."""
 
         def end(pid: int) -> None:
+            if self._stop.is_set():
+                raise HostError("it ends already, or hands over to another")
             self._carry_no_more()
             self.reporter.succeeded_by(pid)
             self._stop.set()

@@ -52,7 +52,7 @@ Streams = Mapping[str, Stream]
 Talk = Callable[[socket.socket], Coroutine[None, None, None]]
 Talks = Mapping[str, Talk]
 """What is said beyond the request is between these and the client, for as long as they
-like. They may raise OSError, and HostError before they have sent anything."""
+like. They may raise OSError, and HostError where the client can take an error."""
 
 REQUEST_MAX = 1 << 17
 """Bytes of a request, its newline included: room for the longest filter there is."""

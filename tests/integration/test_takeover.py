@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -67,6 +69,29 @@ def test_who_does_not_take_over_in_the_end(udp: Restarts) -> None:
     udp.manager.forget()
     udp.start("--take-over")
     assert "there is no daemon to take over from" in udp.log
+
+
+def test_only_one_takes_over(udp: Restarts) -> None:
+    """Of two that are ready in the same moment."""
+    old = udp.lab.cluster.daemons[1].process
+    address = str(udp.lab.directory / "h1/flannelette.sock")
+    both = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(2)]
+    for one in both:
+        one.settimeout(DEADLINE)
+        one.connect(address)
+        one.sendall(b"hand-over\n")
+        while not one.recv(4096).endswith(b".\n"):
+            pass
+    old.send_signal(signal.SIGSTOP)
+    for one in both:
+        one.sendall(b"go\n")
+    old.send_signal(signal.SIGCONT)
+    answers = sorted(one.recv(4096) for one in both)
+    assert answers[0] == b"gone\n"
+    assert answers[1].startswith(b'{"error": ')
+    assert old.wait(DEADLINE) == 0
+    for one in both:
+        one.close()
 
 
 def test_another_port(udp: Restarts) -> None:
