@@ -58,7 +58,8 @@ def families(figures: Figures, most: int = PEERS) -> Iterator[Metric]:
         )
     if summary["store"] is not None:
         yield from _store(summary["store"])
-    yield from _cluster(figures)
+    if summary["started"]:  # before, the store has told nothing
+        yield from _cluster(figures)
     yield _counter(
         "repairs",
         "Devices, routes and rules put right that somebody else had changed.",

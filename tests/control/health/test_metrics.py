@@ -184,7 +184,13 @@ def test_what_is_not_known_yet_or_means_nothing_is_absent() -> None:
     waiting = NotReady({Cause.STARTING: "no config"})
     found = shown(
         figures(
-            waiting, node=nothing, lease=None, store=None, sockets=[], tun_drops=None
+            waiting,
+            started=False,
+            node=nothing,
+            lease=None,
+            store=None,
+            sockets=[],
+            tun_drops=None,
         )
     )
     assert found["flannelette_ready"][()] == 0
@@ -192,7 +198,7 @@ def test_what_is_not_known_yet_or_means_nothing_is_absent() -> None:
     names = {
         name
         for name in found
-        if re.search("lease_ex|store|mtu|socket|tun_q|peer_", name)
+        if re.search("lease|store|mtu|socket|tun_q|peer|routes", name)
     }
     assert names == set()
     assert "stage" not in " ".join(found)
