@@ -156,11 +156,15 @@ def _hidden(directories: Iterable[Path], wanted: Collection[Capability]) -> Path
 
 
 def _readable(directory: Path) -> bool:
+    """Also what is not there, as a site-packages where nobody has installed anything,
+    and what is no directory, as an archive to import from. Raises OSError."""
     try:
         with os.scandir(directory):
             os.stat(directory / "..")
     except PermissionError:
         return False
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     return True
 
 

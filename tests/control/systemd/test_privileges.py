@@ -133,6 +133,19 @@ assert list(Path("{private}").iterdir())
 
 
 @needs_root
+def test_a_directory_that_is_not_there_hides_nothing(tmp_path: Path) -> None:
+    program = f"""
+from flannelette.control import config
+absent = [Path("{tmp_path}/absent"), Path("{__file__}/package")]
+privileges._own_directories = lambda: absent
+privileges.give_up(config.parse([], {{}}))
+show()
+"""
+    raw = NET_RAW if IptablesBackend(4).raw else 0
+    assert shown(program) == [Rights.only(NET_ADMIN | raw)]
+
+
+@needs_root
 @pytest.mark.parametrize(("port", "right"), [(80, 1 << 10), (1024, 0), (0, 0)])
 def test_a_low_port_for_health_checks(port: int, right: int) -> None:
     program = f"""
