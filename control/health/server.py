@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from flannelette.control.clients import attend
 from flannelette.control.health.http import (
@@ -57,9 +58,7 @@ async def serve(address: Address, port: int, handler: Handler) -> AsyncIterator[
 
 
 @contextmanager
-def _listening(
-    address: IPv4Address | IPv6Address, port: int
-) -> Iterator[socket.socket]:
+def _listening(address: Address, port: int) -> Iterator[socket.socket]:
     """At all addresses of both IP versions if the address is none in particular,
     0.0.0.0 too: flanneld listens so. Raises OSError."""
     every = address.is_unspecified and socket.has_dualstack_ipv6()
@@ -70,12 +69,19 @@ def _listening(
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not every)
         try:
-            listener.bind(("::" if every else str(address), port))
+            listener.bind(_at("::" if every else str(address), port))
             listener.listen()
         except OSError as error:
             error.add_note(f"listening for health checks at {address} port {port}")
             raise
         yield listener
+
+
+def _at(address: str, port: int) -> Any:
+    """As bind() wants it: a link-local address names its link, bind() its number."""
+    wanted = socket.AF_UNSPEC, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+    ((*_, at),) = socket.getaddrinfo(address, port, *wanted)
+    return at
 
 
 async def _answer(connection: socket.socket, handler: Handler) -> None:

@@ -13,9 +13,11 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from flannelette.benchmarks.rig import Rig
 from flannelette.control.health import server
 from flannelette.control.health.http import HEAD_MAX, Request, Response
 from flannelette.control.health.server import CLIENTS, serve
+from tests.helpers.ns import needs_namespaces
 from tests.helpers.storerig import eventually
 
 HERE = IPv4Address("127.0.0.1")
@@ -160,6 +162,24 @@ async def test_one_address_is_that_one() -> None:
         assert status(await answered(port, GET, "::1")) == 200
         with pytest.raises(ConnectionRefusedError):
             await answered(port, GET)
+
+
+@needs_namespaces
+def test_an_address_of_one_link() -> None:
+    """Go's Listen knows them, so flanneld does."""
+    with Rig(2) as rig:
+        rig.ip(rig.host(1), "address add fe80::77/64 dev lo nodad")
+        with rig.inside(rig.host(1)):
+            link = socket.if_nametoindex("lo")
+            with server._listening(IPv6Address("fe80::77%lo"), 0) as listener:
+                host, _, _, scope = listener.getsockname()
+            with pytest.raises(OSError, match="Name or service") as caught:  # noqa: SIM117
+                with server._listening(IPv6Address("fe80::77%none"), 0):
+                    pass
+    assert (host.partition("%")[0], scope) == ("fe80::77", link)
+    assert caught.value.__notes__ == [
+        "listening for health checks at fe80::77%none port 0"
+    ]
 
 
 async def test_a_port_that_is_taken() -> None:
