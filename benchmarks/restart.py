@@ -14,7 +14,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,11 +21,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flannelette.benchmarks import command, iperf, rootless
+from flannelette.benchmarks import command, interrupts, iperf, rootless
 from flannelette.benchmarks.cluster import Cluster
 from flannelette.benchmarks.contenders import IPERF_PORT
 from flannelette.benchmarks.mmsg import enlarge
-from flannelette.benchmarks.netns import tool
+from flannelette.benchmarks.netns import RigError, tool
 from flannelette.benchmarks.results import ResultsError
 from flannelette.benchmarks.rig import Pod, Rig
 from flannelette.benchmarks.servicemanager import ServiceManager
@@ -136,7 +135,7 @@ class Bench:
         self._pods = pods
 
     def round(self, how: str, number: int | None = None) -> Row:
-        """Restart the daemon of that host, or none. Raises RigError."""
+        """Restart the daemon of that host, or none. Raises RigError, OSError."""
         one, other = self._pods
         line = iperf.command(str(other.address), 1, SECONDS)
         with self._serving(other), Prober(self._rig, one, other) as prober:
@@ -144,7 +143,10 @@ class Bench:
             time.sleep(1)
             if number is not None:
                 self._restart(how, number)
-            text, _ = client.communicate(timeout=SECONDS + DEADLINE)
+            try:
+                text, _ = client.communicate(timeout=SECONDS + DEADLINE)
+            except subprocess.TimeoutExpired:
+                raise RigError("iperf3 did not end in time") from None
         stream = iperf.parse(text)
         return Row(
             f"{how}, host {number}" if number else how,
@@ -170,7 +172,10 @@ class Bench:
             self._cluster.start_daemon(number, "--take-over")
         else:
             process.send_signal(signal.Signals[how])
-        process.wait(DEADLINE)
+        try:
+            process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            raise RigError(f"host {number}'s daemon did not end by {how}") from None
         if how != TAKE_OVER:
             self._cluster.start_daemon(number)
 
@@ -212,9 +217,11 @@ def usage() -> str:
 
 
 def _run(_: None) -> int:
+    for needed in ("etcd", "ip", "iperf3"):
+        tool(needed)
     rootless.become_privileged()
     print(f"{'':18}{'sent':>7}{'lost':>6}{'silence':>9}{'TCP':>13}{'again':>7}")
-    with tempfile.TemporaryDirectory(prefix="fl") as name, bench(Path(name)) as it:
+    with interrupts.directory() as directory, bench(directory) as it:
         rounds: list[tuple[str, int | None]] = [("none", None)]
         rounds += [(how, n) for how in HOW for n in (1, 2)]
         for how, number in rounds:
