@@ -111,14 +111,18 @@ class LeaseKeeper:
 
     async def keep(self) -> None:
         """Renew in time, take again when revoked, for ever. Raises LeaseLost."""
+        asked = False
         while True:
-            pause = LOOK if self.error else min(self._due_in(), LOOK)
+            # Also after a success: for less than the margin, it is due again at once.
+            pause = LOOK if asked else min(self._due_in(), LOOK)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._gone.wait()
+            asked = False
             if self._gone.is_set():
                 await self._take_again()
             elif self._due_in() == 0:
+                asked = True
                 await self._renew()
 
     async def _renew(self) -> None:

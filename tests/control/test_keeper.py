@@ -139,6 +139,24 @@ async def test_a_clock_that_jumps_neither_hastens_nor_delays_a_renewal(
     await keeping(keeper, lambda: keeper.lease.revision != lease.revision)
 
 
+async def test_a_lease_shorter_than_the_margin_is_renewed_now_and_then(
+    store: Flaky, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may grant less than was asked for; it is not to be stormed."""
+    monkeypatch.setattr(module, "LOOK", 3600)
+    renewed = []
+
+    async def renew(own: Lease) -> Lease:
+        renewed.append(own)
+        return nearly_over(own)
+
+    monkeypatch.setattr(store, "renew", renew)
+    keeper = LeaseKeeper(store, nearly_over(lease), margin=3600)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeper.keep(), 0.1)
+    assert len(renewed) == 1
+
+
 async def test_a_permanent_lease_is_left_alone(store: Flaky, lease: Lease) -> None:
     store.failures = 1
     keeper = LeaseKeeper(store, replace(lease, permanent=True, expires=None), 3600)
