@@ -119,8 +119,15 @@ async def _talk(connection: socket.socket, talk: Talk) -> None:
     loop = asyncio.get_running_loop()
     try:
         await talk(connection)
+        return
+    except OSError:
+        raise
     except HostError as error:
-        await loop.sock_sendall(connection, _encode({"error": one_line(error)}))
+        why = one_line(error)
+    except Exception as error:  # as of a command
+        log.exception("a talk failed")
+        why = f"it failed: {error!r}"
+    await loop.sock_sendall(connection, _encode({"error": why}))
 
 
 async def _stream(

@@ -96,6 +96,19 @@ def test_both_loops_serve(
         runner.run(body())
 
 
+@pytest.mark.parametrize("fault", [HostError("no"), ValueError("no"), OSError("no")])
+async def test_a_talk_that_fails_costs_only_itself(
+    path: Path, fault: Exception
+) -> None:
+    async def fail(_: socket.socket) -> None:
+        raise fault
+
+    async with serve(path, COMMANDS, talks={"talk": fail}):
+        with pytest.raises(HostError):
+            await asked(path, "talk")
+        assert await asked(path) == {"ready": True}
+
+
 @pytest.fixture
 def umask_0() -> Iterator[None]:
     before = os.umask(0)
