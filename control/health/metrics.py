@@ -6,7 +6,8 @@ are told by our own clock, for whoever scrapes may have another.
 
 What grows with the cluster is bounded: a thousand nodes that each tell of a thousand
 peers would be millions of series. The PEERS busiest peers have series of their own, or
-as many as a scrape asks for (/metrics?peers=N); the rest is in the node's totals.
+as many as a scrape asks for (/metrics?peers=N, PEERS_MOST at the most: whoever may ask
+must not keep the event loop busy); the rest is in the node's totals.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from flannelette.dataplane.forwarder import Offload, PeerCounters
 PREFIX = "flannelette_"
 PEERS = 100
 """That have series of their own, unless a scrape asks for another number."""
+PEERS_MOST = 1000
 
 Samples = Iterable[tuple[list[str], float]]
 """Label values, and the value."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from flannelette.control.health.exporter import Exporter
 from flannelette.control.health.http import Refused, Request, Response
-from flannelette.control.health.metrics import PEERS
+from flannelette.control.health.metrics import PEERS, PEERS_MOST
 from flannelette.control.health.readiness import NotReady, Verdict
 from flannelette.control.status import printable
 
@@ -48,8 +48,8 @@ def readiness(verdict: Verdict) -> Response:
 
 
 def _peers(request: Request) -> int:
-    """How many peers a scrape wants to see. Raises Refused."""
+    """How many peers a scrape may see of those that it wants to. Raises Refused."""
     text = request.parameters.get("peers", str(PEERS))
     if not text.isascii() or not text.isdecimal() or len(text) > 6:
         raise Refused(HTTPStatus.BAD_REQUEST)
-    return int(text)
+    return min(int(text), PEERS_MOST)

@@ -64,6 +64,11 @@ def test_metrics_get_what_the_scrape_wants() -> None:
     assert pages()(Request("/metrics")).body == b" 100"
 
 
+def test_nobody_may_ask_for_any_number_of_peers() -> None:
+    request = Request("/metrics", True, {"peers": "999999"}, {})
+    assert pages()(request).body.endswith(b" 1000")
+
+
 @pytest.mark.parametrize("peers", ["", "-1", "1.5", "x", "²", "1" * 7, "1" * 5000])
 def test_a_number_of_peers_is_one(peers: str) -> None:
     with pytest.raises(Refused) as caught:
