@@ -46,16 +46,22 @@ def inherited(environ: MutableMapping[str, str]) -> list[tuple[str, int]]:
 class FdStore:
     """What is in the store, as far as we know: it never answers."""
 
-    def __init__(self, notifier: Notifier, there: Iterable[str] = ()) -> None:
-        """`there`: names that came from it."""
+    def __init__(
+        self, notifier: Notifier, there: Iterable[str] = (), *, certain: bool = True
+    ) -> None:
+        """`there`: names that came from it, or, if that is not certain, may have."""
         self._notifier = notifier
         self._names = set(there)
+        self._doubtful = set() if certain else set(self._names)
 
     def put(self, fds: Mapping[str, int]) -> None:
         """What is not there yet. They stay the caller's."""
         for name, fd in fds.items():
-            if name in self._names:
+            if name in self._names - self._doubtful:
                 continue
+            if name in self._doubtful:
+                self._notifier.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+                self._doubtful.discard(name)
             # FDPOLL=0: what epoll takes for an error is none of a socket's life.
             lines = ("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0")
             self._notifier.send(*lines, fds=(fd,))

@@ -111,7 +111,9 @@ class Handover:
                 os.close(fd)
             found = predecessor.left
         self._found = found or []
-        self._store = FdStore(notifier, [name for name, _ in self._found])
+        # A predecessor may have had no service manager, or another one.
+        names = [name for name, _ in self._found]
+        self._store = FdStore(notifier, names, certain=predecessor is None)
         self._memory: Memory | None = None
         self.adopted: Adopted | None = None
         """What forwards with what was left, or will."""
@@ -185,6 +187,8 @@ class Handover:
         if self._go():
             self.adopted.begin()
             self._say_it_goes_on()
+            if self._kept is not None:
+                self.keep(*self._kept)  # our service manager may not have it
         self._taken = True
         return self.adopted
 

@@ -28,6 +28,7 @@ def test_nothing_is_lost_and_the_service_goes_on(udp: Restarts) -> None:
     """Twice: who took over hands over, too."""
     device = udp.device()
     for _ in range(2):
+        udp.manager.forget()  # as one that knew nothing of the daemon before
         old = udp.lab.cluster.daemons[1].process
         with udp.losing_nothing(), udp.losing_nothing(2, 1):
             new = udp.lab.cluster.start_daemon(1, "--take-over").process
@@ -38,7 +39,7 @@ def test_nothing_is_lost_and_the_service_goes_on(udp: Restarts) -> None:
         until(lambda: len(udp.routes()) == 1)
         assert udp.manager.told["MAINPID"] == str(new.pid)
         assert "STOPPING" not in udp.manager.told
-        assert udp.manager.names == ["document", "rx-0", "tun-0"]
+        until(lambda: udp.manager.names == ["document", "rx-0", "tun-0"])
     assert udp.lab.log(1).count(WENT_ON) == 2
     assert "WARNING" not in udp.lab.log(1)
     with udp.losing_nothing():  # and what the manager keeps is still of use

@@ -47,6 +47,17 @@ def test_each_is_stored_once_under_its_name(manager: socket.socket) -> None:
         os.close(fd)
 
 
+def test_what_another_may_have_stored_is_replaced(manager: socket.socket) -> None:
+    store = FdStore(notifier_of(manager), ["tun-0"], certain=False)
+    ours, other = os.pipe()
+    store.put({"tun-0": ours})
+    assert heard(manager)[0] == ["FDSTOREREMOVE=1", "FDNAME=tun-0"]
+    lines, (fd,) = heard(manager)
+    assert lines[:2] == ["FDSTORE=1", "FDNAME=tun-0"]
+    for each in (ours, other, fd):
+        os.close(each)
+
+
 def test_removing_waits_until_it_was_read(manager: socket.socket) -> None:
     store = FdStore(notifier_of(manager), ["tun-0", "tun-1", "rx-0"])
     remover = threading.Thread(target=store.remove, args=("tun",))
