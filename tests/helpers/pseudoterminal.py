@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from flannelette.benchmarks.netns import tool
+
 DEADLINE = 30.0
 _ESCAPES = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
@@ -27,13 +29,13 @@ class Terminal:
         self.before = self._mode()
         self.raw = b""
         """All that was drawn so far."""
+        # Not by preexec_fn: Python forks then, which runs grpc's handlers if a test
+        # before has loaded it, and they may leave descriptors.
         self.process = subprocess.Popen(
-            command,
+            [tool("setsid"), "--ctty", *command],
             stdin=self._its,
             stdout=self._its,
             stderr=self._its,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env={**os.environ, "TERM": "xterm-256color"},
         )
 
