@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,19 +37,6 @@ PASSWORD = "correct-horse"
 PREFIX = "/coreos.com/network"
 CONFIG_KEY = f"{PREFIX}/config"
 PEER = f"{PREFIX}/subnets/10.5.200.0-24"
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
-
-
-@pytest.fixture
-def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
-    """One that the test may stop and freeze."""
-    with running_etcd(tmp_path) as etcd:
-        yield etcd
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from flannelette.control.etcd.store import EtcdStore
 from flannelette.control.store import Store
 from tests.control.store_contract import StoreContract
-from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
+from tests.helpers.etcd import Etcd, require_etcd, settled as settled
 from tests.helpers.etcdclient import Client
 from tests.helpers.storerig import Entry, Rig
 
@@ -50,12 +50,6 @@ class EtcdRig(Rig):
         stored = await self._client.get(self._key(key))
         assert stored is not None
         await self._client.revoke(stored.lease)
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
 
 
 class TestEtcdStore(StoreContract):

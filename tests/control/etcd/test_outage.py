@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,6 @@ from tests.helpers.storerig import (
 )
 
 require_etcd()
-
-
-@pytest.fixture
-def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
-    """One that the test may stop, freeze and wipe."""
-    with running_etcd(tmp_path) as etcd:
-        yield etcd
 
 
 async def test_an_etcd_that_was_set_up_anew_gives_a_snapshot(own_etcd: Etcd) -> None:

@@ -8,7 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,19 +45,6 @@ require_etcd()
 
 PREFIX = "/coreos.com/network"
 PEER = f"{PREFIX}/subnets/10.5.200.0-24"
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
-
-
-@pytest.fixture
-def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
-    """One that the test may stop and freeze."""
-    with running_etcd(tmp_path) as etcd:
-        yield etcd
 
 
 # Endpoints.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Network
@@ -19,7 +19,7 @@ from flannelette.control.etcd.store import TRIES, EtcdStore
 from flannelette.control.lease import Lease, LeaseAttrs, Subnets, parse_subnet_key
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import LEASE_TTL
-from tests.helpers.etcd import Etcd, require_etcd, running_etcd, settled as settled
+from tests.helpers.etcd import Etcd, require_etcd, settled as settled
 from tests.helpers.etcdclient import Client, Stored
 from tests.helpers.etcdproxy import EtcdProxy, Lost, lose, nothing
 from tests.helpers.storerig import (
@@ -42,12 +42,6 @@ _numbers = count()
 
 SUBNET = "10.5.7.0/24"
 KEY = "10.5.7.0-24"
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with running_etcd(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
 
 
 @dataclass
