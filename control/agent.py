@@ -18,7 +18,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
 
@@ -289,12 +289,14 @@ class Agent:
         )
 
     def _figures(self, lag: Lag) -> Figures:
-        return figures(self._report(report.summary), self._verdict(), lag, self._node)
+        known = report.summary(self._known())
+        return figures(known, self._verdict(), lag, self._node)
 
-    def _report(
-        self, kind: Callable[..., dict[str, Any]] = report.document
-    ) -> dict[str, Any]:
-        return kind(
+    def _report(self) -> dict[str, Any]:
+        return report.document(self._known())
+
+    def _known(self) -> report.Known:
+        return report.Known(
             self._config,
             time.monotonic() - self._started,
             self._store,

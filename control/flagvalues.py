@@ -180,7 +180,13 @@ queues = _number(1, MAX_QUEUES, "queues")
 batch = _number(1, MAX_BATCH, "packets")
 seconds = _number(1, 86400, "seconds")
 rounds = _number(0, 2**32 - 1, "rounds")
-port = _number(0, 65535, "as a port")
+
+
+def port(text: str) -> int:
+    number = goflags.integer(text)
+    if not 0 <= number <= 65535:
+        raise ValueError("a port from 0 to 65535 is wanted")
+    return number
 
 
 def level(text: str) -> int:

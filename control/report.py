@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -30,46 +30,52 @@ from flannelette.dataplane.forwarder import (
 )
 
 
-def document(
-    config: Config,
-    uptime: float,
-    store: Store | None,
-    plan: Plan | None,
-    node: Node | None,
-    waiting_for: str | None,
-    adopted: Adopted | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the daemon knows of itself now; None: there is none yet."""
+
+    config: Config
+    uptime: float
+    """Seconds."""
+    store: Store | None
+    plan: Plan | None
+    node: Node | None
+    waiting_for: str | None
+    adopted: Adopted | None
+    """What forwards before there is a node."""
+
+    @property
+    def forwarder(self) -> Forwarder | None:
+        """Ours, if there is one."""
+        if self.node is not None:
+            return self.node.carrier.forwarder
+        return self.adopted.forwarder if self.adopted is not None else None
+
+
+def document(it: Known) -> dict[str, Any]:
     """All that an operator may want to know, ready for JSON. What is not known yet is
-    null; seconds are floats. `adopted` forwards before there is a node."""
-    forwarder = _forwarder(node, adopted)
+    null; seconds are floats."""
+    forwarder, node = it.forwarder, it.node
     routes = node.carrier.routes if node else forwarder.routes if forwarder else []
     return {
-        **summary(config, uptime, store, plan, node, waiting_for, adopted),
+        **summary(it),
         "routes": _routes(routes, node.carrier.direct if node else ()),
         "ignored": _ignored(node) if node else [],
         "peers": _peers(forwarder) if forwarder else [],
     }
 
 
-def summary(
-    config: Config,
-    uptime: float,
-    store: Store | None,
-    plan: Plan | None,
-    node: Node | None,
-    waiting_for: str | None,
-    adopted: Adopted | None = None,
-) -> dict[str, Any]:
+def summary(it: Known) -> dict[str, Any]:
     """What of it does not grow with the cluster."""
-    forwarder = _forwarder(node, adopted)
-    verdict = judge(facts(config, store, node, waiting_for))
+    forwarder, node, store, plan = it.forwarder, it.node, it.store, it.plan
+    verdict = judge(facts(it.config, store, node, it.waiting_for))
     return {
         "version": version(),
         "started": node is not None,
         "ready": isinstance(verdict, Ready),
         "not_ready": verdict.reason if isinstance(verdict, NotReady) else None,
-        "uptime": uptime,
-        "node": _node(config, plan, node, adopted),
+        "uptime": it.uptime,
+        "node": _node(it),
         "network": plan and ", ".join(map(str, plan.network.networks)),
         "lease": node and _lease(node),
         "store": store and asdict(store.status()),
@@ -77,22 +83,13 @@ def summary(
         "sockets": [one._asdict() for one in forwarder.fill()] if forwarder else [],
         "tun_drops": forwarder and forwarder.tun_drops(),
         "repairs": node.repairs if node else 0,
-        "last_error": node.error if node else waiting_for,
+        "last_error": node.error if node else it.waiting_for,
     }
 
 
-def _forwarder(node: Node | None, adopted: Adopted | None) -> Forwarder | None:
-    """Ours, if there is one."""
-    if node is not None:
-        return node.carrier.forwarder
-    return adopted.forwarder if adopted is not None else None
-
-
-def _node(
-    config: Config, plan: Plan | None, node: Node | None, adopted: Adopted | None
-) -> dict[str, Any]:
-    forwarder = _forwarder(node, adopted)
-    device = adopted.device if adopted is not None else None
+def _node(it: Known) -> dict[str, Any]:
+    config, plan, node, forwarder = it.config, it.plan, it.node, it.forwarder
+    device = it.adopted.device if it.adopted is not None else None
     used = forwarder.offloads if forwarder else NO_OFFLOAD
     carried_by = plan.backend.carried_by if plan else "us"
     return {
