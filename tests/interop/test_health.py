@@ -33,11 +33,12 @@ def test_flanneld_and_ours_answer_alike_z1_z2_z3(tmp_path: Path) -> None:
         for number in (1, 2):
             until(lambda number=number: listens(it, number))  # type: ignore[misc]
 
+        # Ours says why, too, once the store has answered what it waits for.
+        until(lambda: f"{PREFIX}/config" in asked(it.rig, 1, "/readyz").text)
         ours, flanneld = (asked(it.rig, number, "/readyz") for number in (1, 2))
         assert ours.status == flanneld.status == 503
         assert ours.kind == flanneld.kind
         assert ours.text.splitlines()[0] == flanneld.text == "flanneld is not ready yet"
-        assert f"{PREFIX}/config" in ours.text  # and we say why
 
         etcd.put(f"{PREFIX}/config", b'{"Network": "10.5.0.0/16"}')
         until(lambda: asked(it.rig, 1, "/readyz").status == 200)
