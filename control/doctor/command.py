@@ -21,7 +21,7 @@ from flannelette.control.doctor.facts import Cure, Facts, Finding, PeerFacts
 from flannelette.control.doctor.look import look
 from flannelette.control.errors import ConfigError
 from flannelette.control.goflags import HelpWanted
-from flannelette.control.status import WIDTH, printable
+from flannelette.control.text import WIDTH, printable
 from flannelette.dataplane.asking import Answer, Outcome
 
 USAGE = """\

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from flannelette.control import config, operator, status
+from flannelette.control import config, operator, statusdocument
 from flannelette.control.config import Config
 from flannelette.control.doctor.facts import Daemon
 from flannelette.control.errors import ConfigError, HostError
@@ -47,9 +47,9 @@ def find(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Config, Daemo
     )
 
 
-def _ask(path: Path) -> tuple[status.StatusDocument | None, str | None]:
+def _ask(path: Path) -> tuple[statusdocument.StatusDocument | None, str | None]:
     try:
-        return status.parse(operator.ask(path, "status")), None
+        return statusdocument.parse(operator.ask(path, "status")), None
     except HostError as error:
         return None, str(error)
 

@@ -18,7 +18,7 @@ from flannelette.control.doctor.firewall import Chains
 from flannelette.control.interface import External
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.status import StatusDocument
+from flannelette.control.statusdocument import StatusDocument
 from flannelette.dataplane.asking import Address, Answer, Outcome
 from flannelette.tun.interfaces import Interface
 from flannelette.tun.routes import Way

@@ -31,7 +31,7 @@ from flannelette.control.interface import External
 from flannelette.control.lease import Lease, Snapshot
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.rules import tool
-from flannelette.control.status import StatusDocument
+from flannelette.control.statusdocument import StatusDocument
 from flannelette.control.store import Store
 from flannelette.control.stores import open_store
 from flannelette.tun.link import Netlink

@@ -16,7 +16,7 @@ from flannelette.control.doctor.facts import (
     Findings,
     Severity,
 )
-from flannelette.control.status import StatusDocument
+from flannelette.control.statusdocument import StatusDocument
 from flannelette.dataplane.underlay import (
     UDP_OVERHEAD,
     VXLAN_OVERHEAD,

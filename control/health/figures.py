@@ -11,7 +11,7 @@ from typing import Any, cast
 from flannelette.control.health.lag import Lag
 from flannelette.control.health.readiness import Verdict
 from flannelette.control.node import Node
-from flannelette.control.status import SummaryDocument
+from flannelette.control.statusdocument import SummaryDocument
 from flannelette.dataplane.forwarder import PeerCounters
 
 

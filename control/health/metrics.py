@@ -26,7 +26,7 @@ from prometheus_client.core import (
 from flannelette.control.health.figures import Figures
 from flannelette.control.health.lag import BOUNDS, Lag
 from flannelette.control.health.readiness import Cause, NotReady, Ready, Verdict
-from flannelette.control.status import (
+from flannelette.control.statusdocument import (
     CountersDocument,
     DirectionDocument,
     NodeDocument,

@@ -10,7 +10,7 @@ from flannelette.control.health.exporter import Exporter
 from flannelette.control.health.http import Refused, Request, Response
 from flannelette.control.health.metrics import PEERS, PEERS_MOST
 from flannelette.control.health.readiness import NotReady, Verdict
-from flannelette.control.status import printable
+from flannelette.control.text import printable
 
 RUNNING = "flanneld is running"
 READY = "flanneld is ready"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flannelette.control.status import duration
+from flannelette.control.text import duration
 
 
 class Cause(StrEnum):

@@ -28,7 +28,7 @@ from flannelette.control.observe.dissect import compile_filter
 from flannelette.control.observe.events import Event
 from flannelette.control.observe.observer import Observer, observe, until_signalled
 from flannelette.control.observe.protocol import Own
-from flannelette.control.status import plural
+from flannelette.control.text import plural
 from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 
 SNAP = 1 << 18

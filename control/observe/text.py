@@ -18,7 +18,7 @@ from flannelette.control.observe.dissect import summary
 from flannelette.control.observe.events import Event
 from flannelette.control.observe.following import Followed, Verdict
 from flannelette.control.observe.protocol import Own
-from flannelette.control.status import plural, wrapped
+from flannelette.control.text import plural, wrapped
 from flannelette.dataplane.forwarder import Drop, EventKind
 
 _VXLAN = 22

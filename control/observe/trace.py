@@ -15,7 +15,7 @@ from flannelette.control.observe.dissect import compile_filter, prepare
 from flannelette.control.observe.following import Followed, Follower
 from flannelette.control.observe.observer import Observer, observe, until_signalled
 from flannelette.control.observe.protocol import Own
-from flannelette.control.status import plural
+from flannelette.control.text import plural
 from flannelette.dataplane.forwarder import Watch
 
 SNAP = 256

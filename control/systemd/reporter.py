@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flannelette.control.health.readiness import NotReady, Verdict
-from flannelette.control.status import plural, printable
 from flannelette.control.systemd.notify import Notifier
+from flannelette.control.text import plural, printable
 
 LOOK = 1.0
 """Seconds between two looks at what the status line says."""

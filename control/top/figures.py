@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flannelette.control.status import duration
+from flannelette.control.text import duration
 
 _UNKNOWN = "-"
 _UP = " ▁▂▃▄▅▆▇█"

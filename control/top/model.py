@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from operator import attrgetter
 from typing import TypeAlias
 
-from flannelette.control.status import (
+from flannelette.control.statusdocument import (
     DirectionDocument,
     PeerDocument,
     SocketDocument,

@@ -25,9 +25,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from flannelette.control import operator, status
+from flannelette.control import operator, statusdocument
 from flannelette.control.errors import HostError
-from flannelette.control.status import StatusDocument
+from flannelette.control.statusdocument import StatusDocument
 from flannelette.control.top import model
 from flannelette.control.top.model import Column, Peer, View
 from flannelette.control.top.table import Table
@@ -62,7 +62,7 @@ class Asker(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                answer = Answer(status.parse(self._ask()), None)
+                answer = Answer(statusdocument.parse(self._ask()), None)
             except HostError as error:
                 answer = Answer(None, str(error))
             if not self._stopped.is_set():

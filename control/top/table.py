@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from flannelette.control.status import printable
+from flannelette.control.text import printable
 from flannelette.control.top.figures import ago, si
 from flannelette.control.top.model import Column, Peer
 from flannelette.control.top.text import DIM, HEAD, KEY, RX, TX, Part

@@ -12,14 +12,8 @@ from pathlib import Path
 
 from rich.text import Text
 
-from flannelette.control.status import (
-    OUR_PATHS,
-    NodeDocument,
-    StatusDocument,
-    duration,
-    plural,
-    printable,
-)
+from flannelette.control.statusdocument import OUR_PATHS, NodeDocument, StatusDocument
+from flannelette.control.text import duration, plural, printable
 from flannelette.control.top.figures import chart, gauge, mean, si
 from flannelette.control.top.model import Direction, Loss, Queue, View
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from flannelette.control.errors import HostError
-from flannelette.control.status import WIDTH, duration, printable, render
+from flannelette.control.status import render
+from flannelette.control.text import WIDTH
 from tests.helpers import statusdocuments
 
 COUNTERS = {**statusdocuments.direction(0), "packets": 1234567, "bytes": 987654321}
@@ -215,23 +216,6 @@ def test_lease(left: float | None, text: str) -> None:
     assert f"lease    {text}" in render(changed(lease__expires_in=left)).splitlines()
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-5, "0 s"),
-        (0.9, "0 s"),
-        (59.9, "59 s"),
-        (61, "1 min 1 s"),
-        (3600, "1 h 0 min"),
-        (3661, "1 h 1 min"),
-        (90000, "1 d 1 h"),
-        (86400 * 400, "400 d 0 h"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
 def test_every_line_fits_and_steers_no_terminal() -> None:
     document = changed(
         last_error="x" * 200 + "\x1b[2J\nroutes 0\r" + "word " * 40,
@@ -243,11 +227,6 @@ def test_every_line_fits_and_steers_no_terminal() -> None:
     text = render(document)
     assert all(len(line) <= WIDTH and line.isprintable() for line in text.splitlines())
     assert r"\x1b[2J\nroutes" in text.replace("\n         ", "")
-
-
-@given(st.text())
-def test_printable_is_one_line(text: str) -> None:
-    assert printable(text).isprintable()
 
 
 def test_members_that_we_do_not_know_are_passed_over() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flannelette.benchmarks.cluster import FLANNELETTE
-from flannelette.control.status import WIDTH
+from flannelette.control.text import WIDTH
 from tests.helpers.lab import Lab
 
 Finding = dict[str, Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flannelette.control import config, status
+from flannelette.control import config, statusdocument
 from flannelette.control.doctor.checks import diagnose
 from flannelette.control.doctor.facts import Daemon, Facts, Peer, PeerFacts
 from flannelette.control.interface import External
@@ -33,7 +33,7 @@ WELL = PeerFacts(
 
 
 def daemon(**changes: Any) -> Daemon:
-    return Daemon(status.parse(document(**changes)), pid=7)
+    return Daemon(statusdocument.parse(document(**changes)), pid=7)
 
 
 HEALTHY = Facts(

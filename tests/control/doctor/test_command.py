@@ -30,7 +30,7 @@ from flannelette.control.doctor.facts import (
 )
 from flannelette.control.errors import ConfigError
 from flannelette.control.flagvalues import Static
-from flannelette.control.status import WIDTH
+from flannelette.control.text import WIDTH
 from flannelette.dataplane.asking import Answer
 
 FACTS = Facts(config.parse([], {}), Daemon(None, "nobody answers"))

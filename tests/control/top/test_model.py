@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from flannelette.control import status
-from flannelette.control.status import StatusDocument
+from flannelette.control import statusdocument
+from flannelette.control.statusdocument import StatusDocument
 from flannelette.control.top.model import (
     SOCKET_FULL,
     TUN_FULL,
@@ -29,7 +29,7 @@ from tests.helpers.statusdocuments import direction, document, peer
 def parsed(
     uptime: float = 100.0, *peers: dict[str, Any], **more: Any
 ) -> StatusDocument:
-    return status.parse(document(uptime, list(peers), **more))
+    return statusdocument.parse(document(uptime, list(peers), **more))
 
 
 # ---- rates ---------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def test_means_are_of_the_time_between_and_not_of_all_time() -> None:
         "pumps": 2,
     }.items():
         counters[name] += gained
-    tx, rx = view(status.parse(before), status.parse(now)).directions
+    tx, rx = view(statusdocument.parse(before), statusdocument.parse(now)).directions
     assert (tx.burst, tx.frame, tx.call, tx.pumps_rate) == (40.0, 32.0, 80.0, 2.0)
     assert (rx.burst, rx.frame, rx.call, rx.pumps_rate) == (None, None, None, 0.0)
 
@@ -106,7 +106,7 @@ def test_drops_are_the_fastest_first_and_the_kernels_are_among_them() -> None:
             for n, drops in enumerate((sockets, 1))
         ]
         made["tun_drops"] = tun
-        return status.parse(made)
+        return statusdocument.parse(made)
 
     shown = view(at(10.0, 9, 0, 1, 0, 4), at(12.0, 9, 1, 7, 20, 4))
     assert shown.losses == (
@@ -232,7 +232,7 @@ def documents(draw: st.DrawFn) -> StatusDocument:
     made["counters"] = drawn and {name: base[name] | drawn[name] for name in drawn}
     made["sockets"] = draw(sockets)
     made["tun_drops"] = draw(st.none() | counts)
-    return status.parse(made)
+    return statusdocument.parse(made)
 
 
 def numbers(shown: View) -> list[float | None]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.text import Text
 
-from flannelette.control import status
+from flannelette.control import statusdocument
 from flannelette.control.top import model
 from flannelette.control.top.figures import ago, chart, gauge, si
 from flannelette.control.top.model import Column, Peer, View
@@ -86,8 +86,8 @@ def test_a_chart_has_the_newest_at_the_right() -> None:
 
 
 def shown(seconds: float = 1.0, **changes: Any) -> View:
-    before = status.parse(document(100.0, tx=0, rx=0))
-    now = status.parse(document(100.0 + seconds, **changes))
+    before = statusdocument.parse(document(100.0, tx=0, rx=0))
+    now = statusdocument.parse(document(100.0 + seconds, **changes))
     return model.view(before, now)
 
 
@@ -132,7 +132,7 @@ def test_drops_are_told_a_second_and_in_all() -> None:
         "  tx no_route               6/s, 12  ",
         "         tx TUN full              1.5/s, 3  ",
     ]
-    later = status.parse({**view.status, "uptime": 103.0})
+    later = statusdocument.parse({**view.status, "uptime": 103.0})
     still = model.view(view.status, later)
     assert "rx bad_vni            0/s, 40.0 k" in lines_of(still)[-2]
     first = model.view(None, view.status)
@@ -157,7 +157,7 @@ def test_the_fullest_of_many_sockets_are_shown() -> None:
 def test_troubles_come_first() -> None:
     made = document(101.0, last_error="no TUN\x1b[2J")
     made["store"] |= {"connected": False, "error": "connection refused"}
-    view = model.view(None, status.parse(made))
+    view = model.view(None, statusdocument.parse(made))
     said = lines_of(view, trouble="no daemon answers at /x")
     assert said[:3] == [
         " error   no daemon answers at /x",
@@ -205,14 +205,14 @@ def test_before_the_first_answer() -> None:
 def test_a_node_that_waits_and_one_that_the_kernel_carries() -> None:
     waits = document(1.0, counters=None, lease=None, store=None, sockets=[])
     waits["node"] |= dict.fromkeys(("public_ip", "device", "backend", "port"))
-    said = lines_of(model.view(None, status.parse(waits)))
+    said = lines_of(model.view(None, statusdocument.parse(waits)))
     assert said == [
         " node    not known yet",
         " lease   none yet   store not open yet",
         " traffic none yet",
     ]
     waits["node"] |= {"datapath": "kernel", "public_ip": "192.0.2.1"}
-    said = lines_of(model.view(None, status.parse(waits)))
+    said = lines_of(model.view(None, statusdocument.parse(waits)))
     assert said[2] == " traffic the kernel carries the packets, and counts them"
 
 
@@ -256,8 +256,10 @@ def row(table: Table, one: Peer) -> str:
 
 
 PEERS = model.view(
-    status.parse(document(100.0, [peer(1, 0, 0), peer(2, 0, 0)])),
-    status.parse(document(101.0, [peer(1, 812_000, 0), peer(2, 3, 50, idle=None)])),
+    statusdocument.parse(document(100.0, [peer(1, 0, 0), peer(2, 0, 0)])),
+    statusdocument.parse(
+        document(101.0, [peer(1, 812_000, 0), peer(2, 3, 50, idle=None)])
+    ),
 ).peers
 
 
