@@ -1,4 +1,4 @@
-"""`flannelette top` on a terminal. What is said, text.py and table.py know.
+"""`flannelette top` on a terminal. What is said, text.py, traffic.py and table.py know.
 
 A thread asks the daemon, which may block for seconds; all else happens on the loop.
 """

@@ -13,7 +13,7 @@ from rich.text import Text
 from flannelette.control.text import printable
 from flannelette.control.top.figures import ago, si
 from flannelette.control.top.model import Column, Peer
-from flannelette.control.top.text import DIM, HEAD, KEY, RX, TX, Part
+from flannelette.control.top.style import DIM, HEAD, KEY, RX, TX, Part
 
 _HEADS = {
     Column.PEER: "peer",

@@ -1,37 +1,25 @@
-"""`flannelette top` in lines of text: pure, of a view and a terminal's size.
+"""What stands around the peers in `flannelette top`: the title, the summary, the keys.
 
-Colours are the terminal's own sixteen, so that they fit its background; none of them is
-alone in what it says. A line is as long as it likes: whoever shows it cuts it.
+Lines of text: pure, of a view and a terminal's size. A line is as long as it likes:
+whoever shows it cuts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.text import Text
 
 from flannelette.control.statusdocument import OUR_PATHS, NodeDocument, StatusDocument
-from flannelette.control.text import duration, plural, printable
-from flannelette.control.top.figures import chart, gauge, mean, si
-from flannelette.control.top.model import Direction, Loss, Queue, View
+from flannelette.control.text import LABEL, duration, plural, printable
+from flannelette.control.top.model import View
+from flannelette.control.top.style import BAD, DIM, GOOD, KEY, WARN, Part, labelled
+from flannelette.control.top.traffic import Samples, traffic
 
-TX, RX = "cyan", "magenta"
-DIM, BAD, WARN, GOOD = "dim", "bold red", "yellow", "green"
-HEAD = "black on green"
-KEY = "black on cyan"
-
-_SIDE = 36
-"""Columns of a sparkline beside the numbers, at most, where charts have no room."""
-_CHART_ROWS = 5
 _TALL = 34
 """Rows of a terminal that has room for charts."""
-_LABEL = 9
-"""Columns of a label and the space after it."""
-
-Samples = Sequence[tuple[float, float]]
-"""Of tx and rx, bits/s; the newest last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +63,8 @@ def waiting(path: Path, talk: Talk) -> Text:
     """In place of everything, until a daemon has answered once."""
     if talk.trouble is None:
         return Text(f"asking the daemon at {printable(str(path))}", DIM)
-    text = _line("error", [(printable(talk.trouble), BAD)])
-    return text.append("\n").append(" " * _LABEL + "trying again", DIM)
+    text = labelled("error", [(printable(talk.trouble), BAD)])
+    return text.append("\n").append(" " * LABEL + "trying again", DIM)
 
 
 # ---- the summary ---------------------------------------------------------------------
@@ -91,14 +79,10 @@ def summary(
     lines = [*_errors(status, talk), *_facts(status, width, tall)]
     gap = [Text()] if tall else []
     if not shown.directions:
-        lines.append(_line("traffic", [_carried_by(status)]))
+        lines.append(labelled("traffic", [_carried_by(status)]))
     else:
         lines += gap
-        lines += _directions(shown.directions, samples, width, tall)
-        if tall:
-            lines += [*gap, *_charts(samples, width), *gap]
-        lines += _queues(shown.queues, width, 3 if tall else 1)
-        lines += _losses(shown.losses, width, 6 if tall else 2)
+        lines += traffic(shown, samples, width, tall)
     lines += gap
     if talk.trouble is not None:
         for line in lines[1:]:
@@ -108,37 +92,28 @@ def summary(
     return lines[: max(0, min(3, height - 4), height - 9)]
 
 
-Part = tuple[str, str]
-"""A text and its style."""
-
-
-def _line(label: str, parts: Iterable[Part]) -> Text:
-    head = (f" {label:{_LABEL - 1}}", "bold")
-    return Text.assemble(head, *parts, no_wrap=True, overflow="ellipsis")
-
-
 def _errors(status: StatusDocument, talk: Talk) -> Iterator[Text]:
     if talk.trouble is not None:
-        yield _line("error", [(printable(talk.trouble), BAD)])
+        yield labelled("error", [(printable(talk.trouble), BAD)])
     if status["last_error"]:
-        yield _line("error", [(printable(status["last_error"]), BAD)])
+        yield labelled("error", [(printable(status["last_error"]), BAD)])
     store = status["store"]
     if store and store["error"]:
-        yield _line("store", [(printable(store["error"]), BAD)])
+        yield labelled("store", [(printable(store["error"]), BAD)])
 
 
 def _facts(status: StatusDocument, width: int, tall: bool) -> Iterator[Text]:
     node = status["node"]
-    yield _line("node", [(printable(_node(node)), "")])
+    yield labelled("node", [(printable(_node(node)), "")])
     lease, store = list(_lease(status)), list(_store(status))
-    both = _line("lease", [*lease, ("   store ", "bold"), *store])
+    both = labelled("lease", [*lease, ("   store ", "bold"), *store])
     if both.cell_len <= width:
         yield both
     else:
-        yield _line("lease", lease)
-        yield _line("store", store)
+        yield labelled("lease", lease)
+        yield labelled("store", store)
     if tall:
-        yield _line("path", [(printable(_path(node)), "")])
+        yield labelled("path", [(printable(_path(node)), "")])
 
 
 def _node(node: NodeDocument) -> str:
@@ -192,138 +167,6 @@ def _store(status: StatusDocument) -> Iterator[Part]:
     else:
         yield f"{store['kind']}, ", ""
         yield "not connected", BAD
-
-
-# ---- traffic -------------------------------------------------------------------------
-
-_WIDTHS = (8, 10, 7, 7, 7, 10, 9)
-_HEADS = ("bit/s", "packets/s", "/burst", "/frame", "/call", "pumps/s", "drops/s")
-
-
-def _directions(
-    directions: Sequence[Direction], samples: Samples, width: int, tall: bool
-) -> Iterator[Text]:
-    heads = "".join(f"{h:>{w}}" for h, w in zip(_HEADS, _WIDTHS, strict=True))
-    side = 0 if tall else min(_SIDE, width - _LABEL - sum(_WIDTHS) - 3)
-    yield _line("", [(heads, DIM)])
-    top = _highest(samples[-side:]) if side > 0 else 0.0
-    for index, direction in enumerate(directions):
-        colour = (TX, RX)[index]
-        text = _line(direction.name, _numbers(direction, colour))
-        text.stylize(f"bold {colour}", 0, _LABEL)
-        if side > 0:
-            (bars,) = chart([sample[index] for sample in samples], side, 1, top)
-            text.append("  ").append(bars, colour)
-        else:
-            packets, size = si(direction.packets), si(direction.bytes)
-            text.append(f"   {packets} packets, {_joined(size)}B", DIM)
-        yield text
-
-
-def _numbers(direction: Direction, colour: str) -> Iterator[Part]:
-    dropping = direction.drops_rate
-    cells = (
-        (si(direction.bits_rate), f"bold {colour}"),
-        (si(direction.packets_rate), ""),
-        (mean(direction.burst), ""),
-        (mean(direction.frame), ""),
-        (mean(direction.call), ""),
-        (si(direction.pumps_rate), ""),
-        (si(dropping), WARN if dropping else DIM),
-    )
-    for (text, style), width in zip(cells, _WIDTHS, strict=True):
-        yield f"{text:>{width}}", style
-
-
-def _joined(number: str) -> str:
-    """With room for a unit: `9.41 G` for GB, `812 ` for B."""
-    return number if " " in number else f"{number} "
-
-
-def _highest(samples: Samples) -> float:
-    return max((max(sample) for sample in samples), default=0.0)
-
-
-def _charts(samples: Samples, width: int) -> Iterator[Text]:
-    """tx and rx side by side, to the same scale."""
-    each = (width - 4) // 2
-    top = _highest(samples[-each:])
-    both = [
-        chart([sample[index] for sample in samples], each, _CHART_ROWS, top)
-        for index in (0, 1)
-    ]
-    for left, right in zip(*both, strict=True):
-        yield Text.assemble(" ", (left, TX), "  ", (right, RX), no_wrap=True)
-    captions = [f"{name} bit/s, top is {si(top)}".ljust(each) for name in ("tx", "rx")]
-    yield Text.assemble(" ", (captions[0], DIM), "  ", (captions[1], DIM), no_wrap=True)
-
-
-# ---- queues and drops ----------------------------------------------------------------
-
-
-def _queues(queues: Sequence[Queue], width: int, rows: int) -> list[Text]:
-    """The fullest, if not all have room."""
-    per_row = max(1, (width - _LABEL) // _QUEUE_WIDTH)
-    shown = list(queues)
-    if len(shown) > rows * per_row:
-        fullest = sorted(shown, key=lambda queue: -queue.fill)
-        shown = fullest[: rows * per_row]
-    widest = max((len(_name(queue)) for queue in shown), default=0)
-    return _in_rows("sockets", [_queue(one, widest) for one in shown], per_row)
-
-
-_QUEUE_WIDTH = 24
-
-
-def _name(queue: Queue) -> str:
-    return f"{queue.number}/v{queue.version}"
-
-
-def _queue(queue: Queue, name: int) -> list[Part]:
-    colour = GOOD if queue.fill < 0.5 else WARN if queue.fill < 0.9 else BAD
-    return [
-        (f"{_name(queue):<{name}} ", ""),
-        ("▕", DIM),
-        (gauge(queue.fill, 8), colour),
-        ("▏", DIM),
-        (f"{queue.fill:>4.0%}", ""),
-        ("   ", ""),
-    ]
-
-
-def _losses(losses: Sequence[Loss], width: int, rows: int) -> list[Text]:
-    per_row = max(1, (width - _LABEL) // _LOSS_WIDTH)
-    if not losses:
-        return [_line("drops", [("none", DIM)])]
-    shown = losses[: rows * per_row]
-    items = [_loss(loss) for loss in shown]
-    if more := len(losses) - len(shown):
-        items[-1] = [(f"and {more + 1} reasons more", DIM)]
-    return _in_rows("drops", items, per_row)
-
-
-_LOSS_WIDTH = 35
-
-
-def _loss(loss: Loss) -> list[Part]:
-    style = WARN if loss.rate else DIM
-    counts = f"{si(loss.rate)}/s, {si(loss.total)}"
-    return [
-        (f"{loss.direction} ", DIM),
-        (f"{printable(loss.reason):<13.13}", style),
-        (f"{counts:>17}  ", style),
-    ]
-
-
-def _in_rows(label: str, items: Sequence[list[Part]], per_row: int) -> list[Text]:
-    rows = [items[i : i + per_row] for i in range(0, len(items), per_row)]
-    if not rows:  # of a daemon that is only starting
-        return []
-    labels = [label, *[""] * (len(rows) - 1)]
-    return [
-        _line(name, [part for item in row for part in item])
-        for name, row in zip(labels, rows, strict=True)
-    ]
 
 
 # ---- the keys ------------------------------------------------------------------------
