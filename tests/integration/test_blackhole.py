@@ -34,7 +34,8 @@ def test_a_blackhole_and_its_pods(tmp_path: Path) -> None:
         assert it.status(1)["repairs"] == 0
 
         it.rig.ip(host, f"route delete blackhole {both[0]} metric {(1 << 32) - 1}")
-        until(lambda: blackholes(it) == both)
+        until(lambda: it.status(1)["repairs"] > 0)
+        assert blackholes(it) == both
         assert it.status(1)["repairs"] == 1
 
         it.rig.stop(it.cluster.daemons[1].process)
