@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flannelette.benchmarks.interrupts import held
+from flannelette.control.rules.tool import find
 
 NAMES = Path("/run/netns")
 CLONE_NEWNET = 0x40000000
@@ -103,9 +103,8 @@ def _start(command: list[str], ns: str | None) -> subprocess.Popen[str]:
 
 
 def tool(name: str) -> str:
-    """Where a system program is; users' PATH often lacks sbin. Raises RigError."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    found = shutil.which(name, path=path)
+    """Where a system program is. Raises RigError."""
+    found = find(name)
     if found is None:
         raise RigError(f"the program {name} is needed and not installed")
     return found

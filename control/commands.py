@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from typing import BinaryIO
 
 from flannelette.control.errors import HostError
 
@@ -20,6 +22,25 @@ OUTPUT_MOST = 64 * 1024
 _SAID_MOST = 300
 """Characters of a complaint that are repeated: the last."""
 _CHUNK = 65536
+_SECRET = "FLANNELD_ETCD_PASSWORD"
+_MFD_NOEXEC_SEAL = 0x8
+
+
+def environment() -> dict[str, str]:
+    """Our own, as far as other programs may know it: flanneld's tell the password."""
+    return {name: value for name, value in os.environ.items() if name != _SECRET}
+
+
+def file_in_memory() -> BinaryIO:
+    """Without a name. Kernels may demand to hear that it will hold no program
+    (vm.memfd_noexec=2); those before 6.3 do not know the word. Raises OSError."""
+    try:
+        file = os.memfd_create("flannelette", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        file = os.memfd_create("flannelette")
+    return os.fdopen(file, "w+b")
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> str:
@@ -53,13 +74,9 @@ def _start(
     command: Sequence[str], environ: Mapping[str, str], text: str
 ) -> subprocess.Popen[bytes]:
     """By Python's own vfork, as rules/tool.py does, in a process group of its own."""
-    with ExitStack() as stack:
-        # A file: whoever does not read its stdin cannot block us.
-        given = os.memfd_create("stdin")
-        stack.callback(os.close, given)
-        with open(given, "wb", closefd=False) as file:
-            file.write(text.encode(errors="replace"))
-        os.lseek(given, 0, os.SEEK_SET)
+    with file_in_memory() as given:  # who does not read its stdin cannot block us
+        given.write(text.encode(errors="replace"))
+        given.seek(0)
         return subprocess.Popen(
             command,
             stdin=given,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -114,7 +113,7 @@ async def _run(
     name: str, command: str, variables: Mapping[str, str], text: str = ""
 ) -> str:
     """What it says; nothing if there is no such command. Raises HostError, OSError."""
-    environ = {**os.environ, **variables}
+    environ = {**commands.environment(), **variables}
     argv = words(command, environ)
     if not argv:
         return ""

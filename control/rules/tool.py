@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import BinaryIO
 
+from flannelette.control.commands import environment, file_in_memory
 from flannelette.control.errors import HostError
 
 DEADLINE = 20.0
 """Seconds that one call may take; with ten thousand rules it takes a fraction."""
+GRACE = 5.0
+"""Seconds for a program that was killed to be gone: the kernel may be busy for it."""
 _LOCKED = "holding the xtables lock"
 """What iptables says of a lock that it did not get; its exit code 4 has other meanings,
 such as that we are not root."""
@@ -31,44 +37,77 @@ def find(*names: str) -> str | None:
 
 
 async def run(command: Sequence[str], text: str = "") -> str:
-    """Run the command with this text on stdin; what it prints. Cancelled, it kills it.
+    """Run the command with this text on stdin; what it prints. Cancelled, it kills it,
+    and what it has started.
 
     Raises HostError with what it complained of, RulesBusy if somebody else was in its
     way, OSError if it cannot be started."""
-    process = _start(command)
     name = os.path.basename(command[0])
-    loop = asyncio.get_running_loop()
-    talk = loop.run_in_executor(None, process.communicate, text, DEADLINE)
-    try:
-        out, err = await asyncio.shield(talk)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        raise RulesBusy(f"{name} did not end in {DEADLINE:.0f} s") from None
-    except asyncio.CancelledError:
-        process.kill()
-        await asyncio.wait([talk])
-        raise
+    with ExitStack() as stack:
+        # Files, not pipes: whoever may hold these open, there is nothing to wait for.
+        given, out, err = (stack.enter_context(file_in_memory()) for _ in range(3))
+        given.write(text.encode())
+        given.seek(0)
+        process = _start(command, given, out, err)
+        stack.callback(_kill, process)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await _end_of(process)
+        except TimeoutError:
+            raise RulesBusy(f"{name} did not end in {DEADLINE:.0f} s") from None
+        printed, said = (_read(file) for file in (out, err))
     if process.returncode:
-        said = " ".join(err.split())
+        said = " ".join(said.split())
         why = said[:_SAID_MOST] or f"exit {process.returncode}"
         raise (RulesBusy if _LOCKED in said else HostError)(f"{name}: {why}")
-    return out
+    return printed
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
-    """By Python's own vfork: the event loop's way is a fork, which copies our page
-    tables and runs grpc's handlers."""
+def _read(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _start(
+    command: Sequence[str], given: BinaryIO, out: BinaryIO, err: BinaryIO
+) -> subprocess.Popen[bytes]:
+    """In a process group of its own, by Python's own vfork: the event loop's way is a
+    fork, which copies our page tables and runs grpc's handlers."""
     try:
         return subprocess.Popen(
             command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env={**os.environ, "LC_ALL": "C"},  # complaints as operators search them
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            env={**environment(), "LC_ALL": "C"},  # complaints as operators search them
+            process_group=0,
         )
     except OSError as error:
         error.add_note(f"while starting {command[0]}")
         raise
+
+
+async def _end_of(process: subprocess.Popen[bytes]) -> None:
+    """Wait for it; cancelled, kill it, and wait for that, if it does not take long."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    except asyncio.CancelledError:
+        _kill(process)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await ended.wait()
+        raise
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        process.poll()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """And what it has started, unless that left its group, or it has ended."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -189,6 +190,32 @@ async def test_what_changes_while_a_command_runs_is_next(
         "add 10.5.2.0/24 new",
         "remove 10.5.2.0/24 new",
     ]
+
+
+async def test_no_command_is_told_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flanneld tells all; on the command line as in the environment."""
+    monkeypatch.setenv("FLANNELD_ETCD_PASSWORD", "hush")
+    monkeypatch.setenv("FLANNELD_ETCD_USERNAME", "me")
+    monkeypatch.setenv("SCRIPTS_OWN", "kept")
+    show = tmp_path / "show"
+    show.write_text(f'#!/bin/sh\n{{ echo "$*"; env; }} >>{tmp_path}/said\n')
+    show.chmod(0o755)
+    command = f"{show} <$FLANNELD_ETCD_PASSWORD> <$FLANNELD_ETCD_USERNAME>"
+    it = carrier(*4 * [command])
+    await it.prepare(OWN)
+    await it.start(Lease(IPv4Network("10.5.1.0/24"), OWN))
+    tell(it, 2)
+    await it.reconcile()
+    it.apply([IPv4Network("10.5.2.0/24")], {})
+    await it.reconcile()
+    said = (tmp_path / "said").read_text()
+    assert said.count("<> <me>") == 4
+    for variable in ("SCRIPTS_OWN=kept", f"PATH={os.environ['PATH']}"):
+        assert said.splitlines().count(variable) == 4
+    assert "PASSWORD" not in said
+    assert "hush" not in said
 
 
 async def test_only_the_commands_that_there_are(run: Commands) -> None:
