@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-
-import pytest
 
 from flannelette.control.lease import (
     Added,
@@ -28,6 +26,7 @@ from flannelette.control.lease import (
 )
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.store import Store
+from tests.helpers.waiting import eventually as eventually
 
 DEADLINE = 20.0
 """Seconds until a condition that must come counts as never coming."""
@@ -123,15 +122,6 @@ async def acquire(
     network = NetworkConfig.parse(config)
     attrs = attrs_of if network.network6 is None else dual_attrs_of
     return await store.acquire(attrs(public_ip), network, before)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; fail at the deadline."""
-    for _ in range(int(DEADLINE / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("waited in vain")
 
 
 class Watcher:
