@@ -7,12 +7,14 @@ import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from flannelette.dataplane.forwarder import Endpoint
 from flannelette.dataplane.underlay import Underlay, open_underlay
 from flannelette.native.api import Route
 from flannelette.tun.device import TunDevice
-from tests.helpers.packets import ROUTE
+from tests.helpers.packets import MTU, ROUTE, TUN_ADDRESS
 
 LOOPBACK = IPv4Address("127.0.0.1")
+ENDPOINT = Endpoint(TUN_ADDRESS, MTU)
 
 
 def new_tun() -> tuple[TunDevice, socket.socket]:
