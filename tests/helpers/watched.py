@@ -3,7 +3,6 @@ is said of them."""
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections import deque
@@ -15,13 +14,14 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from flannelette.control import operator
 from flannelette.control.observe import watching
+from flannelette.control.observe.capture import KINDS
 from flannelette.control.observe.events import Event
 from flannelette.control.observe.protocol import Own
 from flannelette.control.observe.watching import Ring
 from flannelette.dataplane.forwarder import Told, Watch
 from tests.helpers.eventrecords import encode
+from tests.helpers.operators import served
 
 OWN = Own("flannel0", 1472, "192.0.2.1", "2001:db8::1", 8285, False)
 
@@ -32,6 +32,12 @@ GOOD = (
 """The first line of an answer."""
 
 PING = bytes(IP(src="10.5.1.2", dst="10.5.2.2") / ICMP(id=3, seq=4) / bytes(56))
+PING_LINE = "ICMP 10.5.1.2 > 10.5.2.2 echo-request 0 id=3 seq=4"
+
+
+def with_bytes(events: list[Event]) -> list[Event]:
+    """Those of them that a capture asks for."""
+    return [each for each in events if each.kind in KINDS]
 
 
 class FakeForwarder:
@@ -66,24 +72,8 @@ class FakeForwarder:
 @contextmanager
 def watched_daemon(path: Path, fake: FakeForwarder, own: Own = OWN) -> Iterator[None]:
     """Answers `watch` at path, from a thread of its own."""
-
-    async def body() -> None:
-        streams = {"watch": partial(watching.watch, fake, own)}
-        async with operator.serve(path, {}, streams):
-            ready.set()
-            await stop.wait()
-
-    loop = asyncio.new_event_loop()
-    ready, stop = threading.Event(), asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=[body()])
-    thread.start()
-    try:
-        assert ready.wait(10)
+    with served(path, {}, {"watch": partial(watching.watch, fake, own)}):
         yield
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 @contextmanager
