@@ -1,13 +1,9 @@
-"""From events to a file that tshark reads; and what goes wrong, in one line."""
+"""From events to a file that tshark reads."""
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 import subprocess
-import sys
-from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -21,32 +17,18 @@ from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
 
 from flannelette.control.main import main
-from flannelette.control.observe.capture import KINDS, SNAP, outer_headers
+from flannelette.control.observe.capture import outer_headers
 from flannelette.control.observe.events import Event
-from flannelette.control.observe.protocol import HEADER, Own
-from flannelette.dataplane.forwarder import Direction, Drop, EventKind, Watch
-from tests.helpers.eventrecords import START, encode, event, rx, tx
+from flannelette.control.observe.protocol import Own
+from flannelette.dataplane.forwarder import Direction, Drop, EventKind
+from tests.helpers.commandline import Capture
+from tests.helpers.eventrecords import START, event, rx, tx
 from tests.helpers.tshark import dissect, needs_tshark
-from tests.helpers.watched import (
-    GOOD,
-    OWN,
-    PING,
-    FakeForwarder,
-    assert_one_line,
-    strange_daemon,
-    watched_daemon,
-)
-
-Capture = pytest.CaptureFixture[str]
+from tests.helpers.watched import OWN, PING, FakeForwarder, watched_daemon, with_bytes
 
 VXLAN_OWN = msgspec.structs.replace(OWN, vxlan=True, port=8472)
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=0x0800)
 TUNNELLED = bytes(VXLAN(vni=1) / ETHER / PING)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "o.sock"
 
 
 def captured(path: Path, events: list[Event], own: Own = OWN, *flags: str) -> Path:
@@ -56,10 +38,6 @@ def captured(path: Path, events: list[Event], own: Own = OWN, *flags: str) -> Pa
     with watched_daemon(path, FakeForwarder(events), own):
         assert main(["capture", *argv, *flags]) == 0
     return file
-
-
-def with_bytes(events: list[Event]) -> list[Event]:
-    return [each for each in events if each.kind in KINDS]
 
 
 @needs_tshark
@@ -155,14 +133,6 @@ def test_the_file_says_what_was_captured_and_lost(path: Path) -> None:
     assert struct.pack("<HHQ", 5, 8, 5) in file.read_bytes()  # isb_ifdrop
 
 
-def test_what_is_wanted_of_the_daemon(path: Path) -> None:
-    fake = FakeForwarder([event(EventKind.READ, data=PING)])
-    argv = [f"--operator-socket={path}", f"-w={os.devnull}", "--count=1"]
-    with watched_daemon(path, fake):
-        assert main(["capture", *argv]) == 0
-    assert fake.watches == [Watch((), SNAP, 0b1100011001)]
-
-
 def test_the_end_is_told(path: Path, capsys: Capture) -> None:
     captured(path, with_bytes(tx(PING)))
     out, err = capsys.readouterr()
@@ -172,6 +142,9 @@ def test_the_end_is_told(path: Path, capsys: Capture) -> None:
         "2 packets written, 0 events lost\n"
         "to look into the datagrams: tshark -d udp.port==8285,ip -r FILE\n"
     )
+
+
+# ---- headers -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [0, 1, 56, 1472, 65507])
@@ -215,139 +188,3 @@ def test_a_datagram_of_nobody_is_written_too() -> None:
     own = msgspec.structs.replace(OWN, address6=None)
     sent = event(EventKind.SENT, outer=True, peer=ip_address("2001:db8::2"))
     assert IPv6(outer_headers(sent, own)).src == "::"
-
-
-# ---- what goes wrong -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("argv", "part"),
-    [
-        (["-w", "x", "icmp", "andx"], "invalid filter 'icmp andx': "),
-        (["icmp"], "-w"),
-        (["-w", "x", "--count=-1"], "no whole number from 0 on"),
-        (["-w", "x", "--snap=all"], "no whole number from 0 on"),
-        (["-w", "x", "--what"], "unrecognized arguments: --what"),
-    ],
-)
-def test_wrong_arguments_are_one_line(
-    argv: list[str], part: str, capsys: Capture
-) -> None:
-    assert main(["capture", *argv]) == 2
-    assert_one_line(capsys, part)
-
-
-def test_no_daemon_is_one_line_and_no_file(tmp_path: Path, capsys: Capture) -> None:
-    file = tmp_path / "file"
-    argv = [f"--operator-socket={tmp_path / 'o'}", "-w", str(file)]
-    assert main(["capture", *argv]) == 1
-    assert_one_line(capsys, "no daemon answers at")
-    assert not file.exists()
-
-
-def test_a_refusal_is_one_line_and_no_file(path: Path, capsys: Capture) -> None:
-    fake = FakeForwarder()
-    fake.refusal = OSError(errno.ENOTSUP, "not supported")
-    file = path.with_name("file")
-    with watched_daemon(path, fake):
-        argv = [f"--operator-socket={path}", "-w", str(file)]
-        assert main(["capture", *argv]) == 1
-    assert_one_line(capsys, "--datapath=python cannot be watched")
-    assert not file.exists()
-
-
-@pytest.mark.parametrize(
-    ("file", "parts"),
-    [
-        ("/dev/full", ["No space left on device", "while writing /dev/full"]),
-        ("/proc/no/file", ["No such file or directory", "/proc/no/file"]),
-        ("/proc", ["Is a directory", "/proc"]),
-    ],
-)
-def test_a_file_that_cannot_be_written_is_one_line(
-    path: Path, file: str, parts: list[str], capsys: Capture
-) -> None:
-    fake = FakeForwarder([event(EventKind.READ, data=PING)])
-    with watched_daemon(path, fake):
-        assert main(["capture", f"--operator-socket={path}", "-w", file]) == 1
-    assert_one_line(capsys, *parts)
-    assert fake.unwatched == 1
-
-
-def test_a_disk_that_is_full_later_is_one_line(path: Path, capsys: Capture) -> None:
-    """More than a file object buffers."""
-    many = [event(EventKind.READ, data=bytes(10_000)) for _ in range(100)]
-    with watched_daemon(path, FakeForwarder([], [], many)):
-        assert main(["capture", f"--operator-socket={path}", "-w", "/dev/full"]) == 1
-    assert_one_line(capsys, "No space left on device")
-
-
-@needs_tshark
-def test_the_daemons_end_is_one_line_after_what_there_was(
-    path: Path, capsys: Capture
-) -> None:
-    records = encode(with_bytes(tx(PING)))
-    file = path.with_name("file")
-    with strange_daemon(path, GOOD + HEADER.pack(0, 0, 0, len(records), 7) + records):
-        assert main(["capture", f"--operator-socket={path}", "-w", str(file)]) == 1
-    err = capsys.readouterr().err
-    assert "\n2 packets written, 7 events lost\n" in err
-    assert err.endswith("\nflannelette: the daemon has ended the watching\n")
-    assert len(dissect(file, "frame.number")) == 2
-
-
-def program(path: Path, *flags: str) -> list[str]:
-    argv = ["capture", f"--operator-socket={path}", *flags]
-    return [sys.executable, "-m", "flannelette.control", *argv]
-
-
-@needs_tshark
-def test_a_capture_can_be_piped(path: Path) -> None:
-    fake = FakeForwarder(with_bytes(tx(PING)))
-    with watched_daemon(path, fake):
-        done = subprocess.run(
-            program(path, "-w", "-", "--count=2"), capture_output=True, timeout=30
-        )
-    assert done.returncode == 0
-    assert dissect(done.stdout, "frame.interface_name") == [["flannel0"], ["underlay"]]
-
-
-@pytest.mark.parametrize(
-    ("target", "code", "said"),
-    [
-        (lambda: os.open("/dev/full", os.O_WRONLY), 1, "No space left on device"),
-        (lambda: closed_pipe(), 141, ""),
-    ],
-    ids=["full", "closed"],
-)
-def test_a_stdout_that_takes_nothing(
-    path: Path, target: Callable[[], int], code: int, said: str
-) -> None:
-    fake = FakeForwarder(with_bytes(tx(PING)))
-    out = target()
-    with watched_daemon(path, fake):
-        done = subprocess.run(
-            program(path, "-w", "-"),
-            stdout=out,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=30,
-        )
-    os.close(out)
-    assert done.returncode == code
-    assert done.stderr.count("\n") == bool(said)
-    assert said in done.stderr
-
-
-def closed_pipe() -> int:
-    read, write = os.pipe()
-    os.close(read)
-    return write
-
-
-def test_a_capture_is_not_shown_on_a_terminal(
-    path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert main(["capture", f"--operator-socket={path}", "-w", "-"]) == 2
-    assert_one_line(capsys, "not for a terminal")
