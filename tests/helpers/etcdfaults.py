@@ -60,7 +60,7 @@ class Troubled:
         until(wanted.leads)
 
     def add_node(self, number: int) -> None:
-        """One more lease, of 10.5.N.0/24."""
+        """One more lease, of 10.5.N.0/24: beyond 100, where no host takes its own."""
         self.etcd.put(f"{LEASES}10.5.{number}.0-24", VALUE)
 
     def remove_node(self, number: int) -> None:
@@ -151,12 +151,13 @@ def troubled(
     authority: Authority | None = None,
     users: bool = False,
     dead: bool = False,
+    flags: Sequence[str] = (),
 ) -> Iterator[Troubled]:
     """Up, and forwarding. `users`: the daemons log in as `flannel`. `dead`: the first
-    server is, from before the daemons start."""
+    server is, from before the daemons start. `flags` are the daemons'."""
     require_etcd()
     with ExitStack() as stack:
-        it = stack.enter_context(lab(directory, flags=["--store=etcd"]))
+        it = stack.enter_context(lab(directory, flags=["--store=etcd", *flags]))
         rig = it.rig
         place = Place(SERVERS, partial(rig.inside, rig.host(1)), HEARTBEAT)
         if servers > 1:

@@ -7,15 +7,16 @@ what happened once: every line that is no information is accounted for.
 from __future__ import annotations
 
 import signal
-import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from flannelette.benchmarks import cluster
-from tests.helpers import jumpingclock
 from tests.helpers.authority import Authority
 from tests.helpers.etcdfaults import Troubled, troubled
+from tests.helpers.faketime import Clock, needs_faketime
 from tests.helpers.gateway import PREFIX
 from tests.helpers.ns import needs_namespaces, until
 
@@ -39,15 +40,15 @@ def test_servers_that_die(tmp_path: Path) -> None:
             dead = f"an etcd server does not answer: error=192.0.2.1:{first.port}: "
             it.all_said(number, dead)
         first.start()
-        it.add_node(10)
-        it.until_known(10)
+        it.add_node(210)
+        it.until_known(210)
 
         it.lead(second)
         second.stop()
         it.pulse.goes_on()
         third.wait()
-        it.add_node(11)
-        it.until_known(10, 11)
+        it.add_node(211)
+        it.until_known(210, 211)
         # The third may have taken the watch at once, or only when it had a leader.
         for number in BOTH:
             it.until_said((BACK, "the watch of etcd was begun again"), number)
@@ -62,8 +63,8 @@ def test_servers_that_die(tmp_path: Path) -> None:
         for server in it.servers:
             server.launch()
         third.wait()
-        it.add_node(12)
-        it.until_known(10, 11, 12)
+        it.add_node(212)
+        it.until_known(210, 211, 212)
         it.until_said(BACK)
         for number in BOTH:
             it.all_said(number, NOT_WATCHED)
@@ -74,19 +75,19 @@ def test_a_compaction_during_a_partition(tmp_path: Path) -> None:
     """What host 2 has missed is history that etcd has forgotten: the snapshot tells,
     also of what is there no more."""
     with troubled(tmp_path) as it:
-        it.add_node(10)
-        it.until_known(10)
+        it.add_node(210)
+        it.until_known(210)
         with it.partition(2):
-            it.add_node(11)
-            it.remove_node(10)
+            it.add_node(211)
+            it.remove_node(210)
             it.etcd.compact()
-            until(lambda: it.nodes(1) == {11})
+            until(lambda: it.nodes(1) == {211})
             until(lambda: not it.store(2)["connected"], 30)
-            assert it.nodes(2) == {10}, "silence does not mean that they are gone"
+            assert it.nodes(2) == {210}, "silence does not mean that they are gone"
             it.pulse.goes_on()
-        it.until_known(11)
-        it.add_node(12)
-        it.until_known(11, 12)
+        it.until_known(211)
+        it.add_node(212)
+        it.until_known(211, 212)
         news = it.news(2, problems=False)
         assert sum("the leases are listed anew" in line for line in news) == 1
         assert it.store(2)["resyncs"] == 1
@@ -97,8 +98,8 @@ def test_a_compaction_during_a_partition(tmp_path: Path) -> None:
 def test_users_that_may_do_no_more(tmp_path: Path) -> None:
     """Their role has lost its permission, which shows when etcd restarts."""
     with troubled(tmp_path, users=True) as it:
-        it.add_node(10)
-        it.until_known(10)
+        it.add_node(210)
+        it.until_known(210)
         it.etcd.forbid("flannel", f"{PREFIX}/")
         (server,) = it.servers
         server.stop()
@@ -107,36 +108,35 @@ def test_users_that_may_do_no_more(tmp_path: Path) -> None:
         it.until_said(STILL)
         it.pulse.goes_on()
         it.etcd.log_in("root", "root")
-        it.remove_node(10)
-        it.add_node(11)
+        it.remove_node(210)
+        it.add_node(211)
         it.etcd.permit("flannel", f"{PREFIX}/")
-        it.until_known(11)
+        it.until_known(211)
         for number in BOTH:
             it.all_said(number, NOT_WATCHED, "permission denied")
 
 
+@needs_faketime
 def test_a_full_etcd_and_a_clock_that_jumps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease that cannot be taken again keeps nobody from following the others; and
     whoever sets the daemons' clock neither ends a lease nor makes one last."""
-    clock = tmp_path / "clock"
-    clock.write_text("0")
-    command = (sys.executable, str(jumpingclock.__file__), str(clock))
-    monkeypatch.setattr(cluster, "FLANNELETTE", command)
+    clock = Clock(tmp_path / "clock")
+    monkeypatch.setattr(cluster, "FLANNELETTE", clock.command(cluster.FLANNELETTE))
     full = {"memberID": 0, "alarm": "NOSPACE"}
     with troubled(tmp_path) as it:
-        clock.write_text(str(-400 * DAY))
+        clock.set(-400 * DAY)
         assert is_fresh(it, 1)
-        it.add_node(10)
-        it.until_known(10)
+        it.add_node(210)
+        it.until_known(210)
         key = it.key(1)
         with it.pulse.interrupted():  # for host 2 there is no host 1
             it.etcd.call("maintenance/alarm", action="ACTIVATE", **full)
             it.revoke(1)
             it.until_said(WAITING, 1)
             assert "space exceeded" in it.lab.status(1)["last_error"]
-            it.remove_node(10)
+            it.remove_node(210)
             it.until_known()
             assert key not in it.etcd.leases(), "it is still being waited for"
             it.etcd.call("maintenance/alarm", action="DEACTIVATE", **full)
@@ -144,21 +144,38 @@ def test_a_full_etcd_and_a_clock_that_jumps(
         assert key in it.etcd.leases()
         assert it.lab.status(1)["last_error"] is None
         assert is_fresh(it, 1)
-        clock.write_text(str(400 * DAY))
-        it.add_node(11)
-        it.until_known(11)
+        assert abs(told_at(it, 1, "lease taken again") + 400 * DAY) < DAY
+        clock.set(400 * DAY)
+        it.add_node(211)
+        it.until_known(211)
         it.pulse.goes_on()
         for number in BOTH:
+            told = told_at(it, number, "route: subnet=10.5.211.0")
+            assert abs(told - 400 * DAY) < DAY
             assert is_fresh(it, number)
             assert "lease renewed" not in it.lab.log(number)
         it.all_said(1, REVOKED, WAITING)
         it.all_said(2)
+        with it.pulse.interrupted():
+            it.revoke(1)
+            it.until_said("lease taken again", 1)
+        assert is_fresh(it, 1)
+        it.all_said(1, REVOKED)
+        it.all_said(2)
+
+
+def told_at(it: Troubled, number: int, text: str) -> float:
+    """How far a daemon's time of day was from ours when it said so, in seconds."""
+    line = next(line for line in it.lab.log(number).splitlines() if text in line)
+    _, day, clock, *_ = line.split()
+    told = datetime.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M:%S,%f")
+    return told.timestamp() - time.time()
 
 
 def is_fresh(it: Troubled, number: int) -> bool:
     """Was a host's lease written just now?"""
     left: float = it.lab.status(number)["lease"]["expires_in"]
-    return DAY - 60 < left <= DAY
+    return DAY - 600 < left <= DAY
 
 
 def test_certificates_that_end(tmp_path: Path) -> None:
@@ -180,7 +197,7 @@ def test_certificates_that_end(tmp_path: Path) -> None:
         it.until_said("our client certificate ran out at ")
         it.pulse.goes_on()
         authority.issue_client()
-        it.add_node(10)
-        it.until_known(10)
+        it.add_node(210)
+        it.until_known(210)
         for number in BOTH:
             it.all_said(number, NOT_WATCHED, expired, "our client certificate ran out")
