@@ -70,10 +70,12 @@ class Eyes:
 
 @contextmanager
 def eyes(it: Lab, number: int, *argv: str) -> Iterator[Eyes]:
-    """It watches when the body begins, unless it was refused."""
+    """It watches when the body begins, unless it was refused; when this has ended, the
+    daemon knows, and another may watch."""
     watching = Eyes(it, number, *argv)
     try:
         yield watching
+        watching.end(signal.SIGTERM)
     finally:
         watching.process.kill()
         watching.process.communicate()
@@ -240,6 +242,7 @@ def test_one_may_watch_and_a_second_is_refused_in_one_line(it: Lab) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_client_that_goes_away_ends_the_watching(it: Lab, number: int) -> None:
     with eyes(it, 1, "trace") as first:
+        assert first.first.startswith("watching ")
         first.end(number)
     until(lambda: may_watch(it))
 
