@@ -22,6 +22,7 @@ from flannelette.control import config, flags, flagvalues, goflags, operator, st
 from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.text import printable
 
 if TYPE_CHECKING:
     from flannelette.control.handover.handover import Handover
@@ -113,7 +114,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def _complain(error: Exception) -> None:
     """One line on stderr, notes included."""
-    print(f"flannelette: {status.printable(one_line(error))}", file=sys.stderr)
+    print(f"flannelette: {printable(one_line(error))}", file=sys.stderr)
 
 
 # ---- run -----------------------------------------------------------------------------
