@@ -18,8 +18,8 @@ from flannelette.benchmarks import labdocument, report, results
 from flannelette.benchmarks.labdocument import Document
 from flannelette.benchmarks.reporthtml import Html, tag
 from flannelette.benchmarks.results import Results
-from tests.benchmarks.test_report import EVIL, evil_document
 from tests.helpers.browsing import browser, visit
+from tests.helpers.evildocument import EVIL, evil_document
 from tests.helpers.labsample import RUN, changed, document
 
 

@@ -145,6 +145,21 @@ def ladder() -> Results:
     return found
 
 
+def without_figures(metrics: set[str]) -> Results:
+    """The sample's ladder without those."""
+    found = Results(RUN, "some day", {}, {})
+    for figure in ladder():
+        if figure.place.metric not in metrics:
+            for value in figure.values:
+                found.add(figure.place, value)
+    return found
+
+
+def with_ladder(found: Results) -> Document:
+    """The sample with that ladder."""
+    return msgspec.structs.replace(document(), ladder=msgspec.Raw(results.dump(found)))
+
+
 def rung(document: Document, name: str) -> Rung:
     """That rung of it."""
     return next(rung for rung in document.rungs if rung.name == name)
