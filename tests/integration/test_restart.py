@@ -104,7 +104,7 @@ def test_without_its_store_it_forwards_all_the_same(tmp_path: Path) -> None:
         assert not status["ready"]
         assert status["node"]["device"] == "flannel0"
         assert len(status["routes"]) == 2
-        assert status["counters"]["tx"]["packets"] >= 20
+        until(lambda: it.lab.status(1)["counters"]["tx"]["packets"] >= 20)
         it.lab.cluster._start_etcd("http://192.0.2.1:2379", time.monotonic() + DEADLINE)
         it.until_ready()
         until(lambda: len(it.routes()) == 1)
@@ -148,7 +148,8 @@ def test_what_cannot_be_used(udp: Restarts) -> None:
 def test_other_settings(udp: Restarts) -> None:
     udp.stop()
     starts_over(udp, "--queues or --offload", "--queues=2")
-    assert udp.manager.names == ["document", "rx-0", "rx-1", "tun-0", "tun-1"]
+    names = ["document", "rx-0", "rx-1", "tun-0", "tun-1"]
+    until(lambda: udp.manager.names == names)
     with udp.losing_nothing():
         udp.stop()
         udp.start("--queues=2")
@@ -190,7 +191,8 @@ def test_vxlan_over_both_versions(tmp_path: Path) -> None:
         it.lab.until_reaches(2, 1, version=6)
         with it.losing_nothing(), it.losing_nothing(2, 1, version=6):
             it.stop()
-            assert it.manager.names == ["document", *names, "rx-0", "rx6-0", "tun-0"]
+            kept = ["document", *names, "rx-0", "rx6-0", "tun-0"]
+            until(lambda: it.manager.names == kept)
             it.start()
         assert WENT_ON in it.log
         it.stop()

@@ -18,6 +18,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 
 from flannelette.encap import ip, l4
 from tests.helpers.datagrams import check_segmented_udp, check_udp
+from tests.helpers.direct import until_direct
 from tests.helpers.lab import DEADLINE, Lab, lab
 from tests.helpers.ns import needs_namespaces, until
 from tests.helpers.overlays import (
@@ -261,7 +262,7 @@ def test_restarts_and_new_macs_of_either_side(tmp_path: Path) -> None:
         it.cluster.start_daemon(1)
         until(lambda: it.is_ready(1))
         assert not it.reaches(2, 1)
-        assert it.drops(1, "rx") == {"wrong_mac": it.drops(1, "rx")["wrong_mac"]}
+        until(lambda: it.drops(1, "rx").keys() == {"wrong_mac"})
         kernel.learn("02:00:00:00:0a:01")
         check_some(it, 1, 2)
 
@@ -277,7 +278,7 @@ def tell_mac(it: Lab, old: str, new: str) -> None:
 def test_direct_routing(tmp_path: Path) -> None:
     """V11, W14: packets cross the wire as they are, both ways."""
     with beside_kernel(tmp_path, DirectRouting=True) as (it, kernel):
-        until(lambda: all(route["direct"] for route in it.status(1)["routes"]))
+        until_direct(it, 1)
         with tap_on(it, 1) as tap:
             it.reach(1, 2, count=3)  # the kernel's answers come in VXLAN
             sources = {datagram.source for datagram in tap.datagrams(VXLAN_PORT)}
