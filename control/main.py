@@ -23,7 +23,6 @@ from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.text import printable
-from flannelette.control.text import printable
 
 if TYPE_CHECKING:
     from flannelette.control.handover.handover import Handover
