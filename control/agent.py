@@ -44,6 +44,7 @@ from flannelette.control.errors import (
 from flannelette.control.extensioncarrier import ExtensionCarrier
 from flannelette.control.handover import takeover
 from flannelette.control.handover.handover import Handover
+from flannelette.control.handover.takeover import Predecessor
 from flannelette.control.health.figures import Figures, figures
 from flannelette.control.health.lag import Lag
 from flannelette.control.health.look import facts
@@ -52,7 +53,7 @@ from flannelette.control.interface import External
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.node import Node
+from flannelette.control.node import Node, TaskGroup
 from flannelette.control.observe import watching
 from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import open_rules
@@ -118,6 +119,8 @@ class Agent:
         self._plan: Plan | None = None
         self._node: Node | None = None
         self._waiting_for: str | None = None
+        self._asking: set[socket.socket] = set()
+        """Who would take over from us."""
 
     async def run(self) -> None:
         """Start and stay. Raises ControlError or OSError; ends only by cancellation."""
@@ -125,6 +128,7 @@ class Agent:
         subnetfile.check(config.subnet_file)
         async with AsyncExitStack() as stack:
             stack.callback(self._carry_no_more)  # the last thing: until then, forward
+            tasks = await stack.enter_async_context(TaskGroup())
             stack.enter_context(_in_background(self.reporter.report(), "report"))
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
@@ -132,10 +136,13 @@ class Agent:
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
             stack.enter_context(signals.handled(signal.SIGHUP, self._on_hangup))
-            if self._handover.predecessor is None:
+            succession: asyncio.Task[None] | None = None
+            if (before := self._handover.predecessor) is None:
                 await self._listen(stack)
-            if self._handover.forwards and config.subnet_file.exists():
-                self.reporter.ready()  # also while there is no store
+                self._tell_if_forwarding()
+            else:
+                succeed = self._succeed(before, stack)
+                succession = tasks.create_task(succeed, name="succession")
             network = await self._network_config(store)
             backend = choice.from_config(network)
             if backend.dual_underlay:
@@ -143,12 +150,11 @@ class Agent:
             plan = self._plan = Plan(external, network, backend)
             rules = await open_rules(config, network)
             # ---- from here on the machine and the cluster change ---------------------
+            if succession is not None and not await self._handover.succeed():
+                await self._until(succession)
             carrier = open_carrier(config, plan, netlink, self._handover)
             self._carrier = carrier
             self._handover.refuse("the packets are not carried by us now")
-            if self._handover.predecessor is not None:
-                await self._handover.predecessor.end()
-                await self._listen(stack)
             keeper = await self._take_lease(store, plan, carrier)
             await carrier.start(keeper.lease)
             await rules.start(keeper.lease.subnets)
@@ -178,6 +184,22 @@ class Agent:
             health = service.serve(config, self._verdict, self._figures)
             await stack.enter_async_context(health)
 
+    async def _succeed(self, before: Predecessor, stack: AsyncExitStack) -> None:
+        """Have the place of the daemon before once it has ended; if it was not us who
+        ended it, forward. Raises HostError, OSError."""
+        await before.ended()
+        await self._listen(stack)
+        if not self._handover.forwards:
+            self._handover.go_on()
+            self._tell_if_forwarding()
+
+    async def _until(self, succession: asyncio.Task[None]) -> None:
+        """The daemon before ends unasked. Raises HostError."""
+        done, _ = await asyncio.wait({succession}, timeout=takeover.PATIENCE)
+        if not done:
+            raise HostError("the daemon before neither hands over nor ends")
+        succession.result()
+
     async def _hand_over(self, connection: socket.socket) -> None:
         """To another daemon, and to one only. Raises HostError, OSError."""
 
@@ -185,10 +207,21 @@ class Agent:
             if self._stop.is_set():
                 raise HostError("it ends already, or hands over to another")
             self._carry_no_more()
+            for other in self._asking - {connection}:
+                takeover.refuse(other, "it hands over to another")
             self.reporter.succeeded_by(pid)
             self._stop.set()
 
-        await takeover.hand_over(connection, self._handover.offer(), end)
+        self._asking.add(connection)
+        try:
+            await takeover.hand_over(connection, self._handover.offer(), end)
+        finally:
+            self._asking.discard(connection)
+
+    def _tell_if_forwarding(self) -> None:
+        """Also while there is no store, pods may start."""
+        if self._handover.forwards and self._config.subnet_file.exists():
+            self.reporter.ready()
 
     def _carry_no_more(self) -> None:
         if self._carrier is not None:

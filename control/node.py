@@ -85,7 +85,7 @@ class Node:
 
     async def live(self) -> None:
         """Run until cancelled. Raises LeaseLost when another node has our subnet."""
-        async with _TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             tasks.create_task(self._follow(), name="follow")
             tasks.create_task(self._steer(), name="steer")
             tasks.create_task(self.keeper.keep(), name="lease")
@@ -162,7 +162,7 @@ def _tell_ignored(ignored: list[Ignored]) -> None:
         log.warning("ignored a lease: subnet=%s reason=%r", it.subnets, it.reason)
 
 
-class _TaskGroup(asyncio.TaskGroup):
+class TaskGroup(asyncio.TaskGroup):
     """A task group whose first error comes out as itself, not in a group."""
 
     async def __aexit__(self, *args: Any) -> None:

@@ -45,7 +45,7 @@ from flannelette.control.handover.memory import Memory
 from flannelette.control.handover.takeover import Predecessor
 from flannelette.control.systemd.notify import Notifier
 from flannelette.dataplane.drivers import OnError
-from flannelette.dataplane.forwarder import Endpoint, Forwarder
+from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route
 from flannelette.dataplane.path import load
 from flannelette.tun.device import TunDevice
 
@@ -69,6 +69,15 @@ class Adopted:
         self.device = document.tun.name
         self._error: OSError | None = None
         self._listener: OnError | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._tun is None
+
+    def replace_routes(self, routes: list[Route]) -> None:
+        """By these. Raises OSError."""
+        self.forwarder.del_routes(self.forwarder.routes)
+        self.forwarder.set_routes(routes)
 
     def begin(self) -> None:
         """Forward. Raises OSError."""
@@ -118,7 +127,8 @@ class Handover:
         self.adopted: Adopted | None = None
         """What forwards with what was left, or will."""
         self._taken = False
-        self._went = False
+        self._alone = predecessor is None
+        """Nobody else forwards with what was left."""
         self._kept: tuple[Forwarder, Opened, Endpoint] | None = None
         self._stale = False
         self._due: asyncio.TimerHandle | None = None
@@ -128,7 +138,7 @@ class Handover:
     @property
     def forwards(self) -> bool:
         """Do we, already with what was left?"""
-        return self.adopted is not None and (self.predecessor is None or self._went)
+        return self.adopted is not None and self._alone
 
     def adopt(self, config: Config) -> None:
         """Forward with what was left, if it can be used; on the event loop. If somebody
@@ -167,7 +177,7 @@ class Handover:
         adopted = Adopted(forwarder, tun, document)
         try:
             forwarder.set_routes(document.routes)
-            if self.predecessor is None:
+            if self._alone:
                 adopted.begin()
             else:
                 load(config.datapath)  # while nobody waits for it
@@ -177,39 +187,58 @@ class Handover:
         self._memory, self.adopted = memory, adopted
         self._kept = forwarder, opened, document.endpoint
 
+    async def succeed(self) -> bool:
+        """Let whoever still forwards do so no more. False: it ends, or has, unasked,
+        and then it is for go_on(). Raises HostError."""
+        if not self._alone:
+            assert self.predecessor is not None
+            self._alone = await self.predecessor.go()
+        return self._alone
+
+    def go_on(self) -> None:
+        """Nobody else forwards any more: forward with what was left, if there is any
+        and we do not yet."""
+        self._alone = True
+        if self.adopted is None or self.adopted.begun:
+            return
+        self._catch_up(self.adopted)
+        try:
+            self.adopted.begin()
+        except OSError as error:
+            self._let_go(error)
+            return
+        self._say_it_goes_on()
+        if self._kept is not None:
+            self.keep(*self._kept)  # our service manager may not have it
+
+    def _catch_up(self, adopted: Adopted) -> None:
+        """With the routes that there were in the end: we may have waited for long."""
+        assert self._memory is not None
+        with suppress(HandoverError, OSError):  # those that we know will do
+            adopted.replace_routes(decode(self._memory.read()).routes)
+
     def take(self, opened: Opened) -> Adopted | None:
         """What forwards from now on, if not before, for a carrier that would open the
-        same; None, and nothing forwards, if there is none that fits. Raises HostError,
-        OSError."""
-        if self.adopted is None or self.adopted.opened != opened:
+        same; None, and nothing forwards, if there is none that fits. After succeed()
+        or go_on()."""
+        if self.adopted is not None and self.adopted.opened == opened:
+            self.go_on()
+        else:
             self.refuse("the underlay is another than before")
-            return None
-        if self._go():
-            self.adopted.begin()
-            self._say_it_goes_on()
-            if self._kept is not None:
-                self.keep(*self._kept)  # our service manager may not have it
-        self._taken = True
+        self._taken = self.adopted is not None
         return self.adopted
 
     def refuse(self, why: str) -> None:
         """Let go of what was left, unless it was taken; when this returns, its port and
-        its device are free. Raises HostError."""
-        if self._taken:
-            return
-        self._go()
+        its device are free."""
+        if not self._taken:
+            self._let_go(HandoverError(why))
+
+    def _let_go(self, error: Exception) -> None:
         if self.adopted is not None:
             self.adopted.close()
             self.adopted = None
-            self._start_over(HandoverError(why))
-
-    def _go(self) -> bool:
-        """Let whoever still forwards do so no more; was there anybody?"""
-        if self.predecessor is None or self._went:
-            return False
-        self._went = True
-        self.predecessor.go()
-        return True
+            self._start_over(error)
 
     def _say_it_goes_on(self) -> None:
         assert self.adopted is not None
@@ -301,7 +330,8 @@ class Handover:
         if memory is None:
             return
         with suppress(OSError):  # the successor will start from scratch
-            self._write(memory)
+            if self._alone:  # or it is still another's
+                self._write(memory)
         memory.close()
 
     def close(self) -> None:

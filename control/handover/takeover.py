@@ -6,20 +6,36 @@
     new: go                     the old one forwards no more
     old: gone                   the new one does, and the old one ends
 
-Whoever breaks off before "go" leaves everything as it was. Each line of names brings
-its descriptors along (SCM_RIGHTS).
+Each line of names brings its descriptors along (SCM_RIGHTS). What if one of the two
+fails?
+
+- Whoever breaks off before "go" is heard leaves everything as it was: the old daemon
+  looks once more whether there still is somebody to hand over to.
+- An old daemon that ends before it was asked to, or before it says "gone", leaves a new
+  one that holds everything, which goes on, whatever it waits for just then. It waits
+  for the end of the process: until that, there may be pumps. And it listens at the
+  operator socket first: if it is another daemon that does, started by a service manager
+  for instance, that one has the descriptors, too, and the new one ends.
+- An old daemon that hands over to another one tells whoever else has asked, for they
+  would take its end for the former case.
+- An old daemon that does not answer "go" may be stopped or in a loop; its pumps have
+  threads of their own, and whether they run nobody can tell. Two daemons must not pump,
+  and it is not ours to kill it: the new one ends.
+- An old daemon that has said "gone" and does not end does not forward. The new one does
+  all that a daemon does, and listens as soon as it can.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flannelette.control.errors import HostError
@@ -29,6 +45,8 @@ log = logging.getLogger(__name__)
 
 COMMAND = "hand-over"
 _END, _GO, _GONE = b".", b"go", b"gone"
+PATIENCE = 10.0
+"""Seconds that a daemon may take to end, once it forwards no more, without a word."""
 _AT_ONCE = 200
 """Descriptors with one line; the kernel takes 253 (SCM_MAX_FD)."""
 _ROOM = 1 << 16
@@ -47,16 +65,18 @@ class Predecessor:
         self.left: list[tuple[str, int]] = []
         """What it hands over, by name; the caller's."""
         self._received = b""
+        self._overdue: asyncio.TimerHandle | None = None
         with ExitStack() as undo:
             self._connection = undo.enter_context(connect(path, COMMAND))
             try:
-                pid, _, _ = _credentials(self._connection)
-                self._process = os.pidfd_open(pid)
+                self._pid, _, _ = _credentials(self._connection)
+                self._process = os.pidfd_open(self._pid)
                 undo.callback(os.close, self._process)
                 self._receive()
             except OSError as error:
                 raise no_answer(path, error) from None
             undo.pop_all()
+        self._connection.setblocking(False)
 
     def _receive(self) -> None:
         """Raises HostError for an answer that is none, OSError."""
@@ -86,29 +106,65 @@ class Predecessor:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def go(self) -> None:
-        """When this returns, it forwards no more. Raises HostError."""
+    async def go(self) -> bool:
+        """Let it forward no more. False: it has ended unasked, or is about to. Raises
+        HostError if it goes on, as far as we know."""
         try:
-            self._connection.sendall(_GO + b"\n")
-            if self._line([]) != _GONE:
-                raise HostError(f"the daemon at {self._path} does not hand over")
-        except OSError as error:
-            raise no_answer(self._path, error) from None
+            async with asyncio.timeout(DEADLINE):
+                answer = await self._answer_to_go()
+        except TimeoutError:
+            raise HostError(
+                f"the daemon at {self._path} (pid {self._pid}) does not answer; "
+                "nothing is taken over"
+            ) from None
+        except OSError:
+            return False
+        if answer.startswith(b"{"):
+            document(self._path, answer)  # an error's
+        if answer not in (b"", _GONE + b"\n"):
+            raise HostError(f"the daemon at {self._path} does not hand over")
+        if answer:
+            loop = asyncio.get_running_loop()
+            self._overdue = loop.call_later(PATIENCE, self._say_it_stays)
+        return bool(answer)
 
-    async def end(self) -> None:
-        """Wait until its process has ended, which then has left its sockets."""
+    async def _answer_to_go(self) -> bytes:
+        """A line; nothing if the connection ends. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._connection, _GO + b"\n")
+        while b"\n" not in self._received:
+            data = await loop.sock_recv(self._connection, _ROOM)
+            if not data:
+                return b""
+            self._received += data
+        return self._received
+
+    def _say_it_stays(self) -> None:
+        log.warning("the daemon before does not end: pid=%d", self._pid)
+
+    async def ended(self) -> None:
+        """Wait until its process has ended, which then has left its sockets. Raises
+        HostError if another daemon has its place."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(self._process, ended.set)
         try:
-            async with asyncio.timeout(2 * DEADLINE):
-                await ended.wait()
-        except TimeoutError:
-            raise HostError("the daemon before does not end") from None
+            await ended.wait()
         finally:
             loop.remove_reader(self._process)
+            self._wait_no_more()
+        said = self._received
+        with suppress(OSError):  # nothing, or our "go" was not read any more
+            said += self._connection.recv(_ROOM, socket.MSG_PEEK)
+        if said.startswith(b"{"):
+            document(self._path, said)  # an error's
+
+    def _wait_no_more(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
 
     def close(self) -> None:
+        self._wait_no_more()
         self._connection.close()
         os.close(self._process)
 
@@ -122,6 +178,7 @@ def find(path: Path) -> Predecessor | None:
     """The daemon at path; None, which is logged, if there is none. Raises HostError if
     it hands nothing over."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # EAGAIN: it is there, and its queue is full
         error = probe.connect_ex(os.fspath(path))
     if error in (errno.ENOENT, errno.ECONNREFUSED):
         log.info("there is no daemon to take over from: socket=%s", path)
@@ -138,7 +195,7 @@ async def hand_over(
     """Offer these descriptors; if it comes to that, call end() with the pid of our
     successor, after which nothing of ours forwards. The connection does not block.
 
-    Raises OSError."""
+    Raises OSError, and what end() raises."""
     pid, uid, _ = _credentials(connection)
     if uid not in (0, os.geteuid()):
         raise PermissionError("another user asks for the descriptors")
@@ -157,9 +214,26 @@ async def hand_over(
             return
         answer += data
     if answer.strip() == _GO:
+        if _broken_off(connection):  # while we were stopped, or busy
+            log.info("nobody takes over: it was broken off")
+            return
         log.info("another daemon takes over: pid=%d", pid)
         end(pid)
         await loop.sock_sendall(connection, _GONE + b"\n")
+
+
+def refuse(connection: socket.socket, why: str) -> None:
+    """Tell one that waits to take over that nothing comes of it."""
+    with suppress(OSError):
+        connection.send(json.dumps({"error": why}).encode() + b"\n")
+
+
+def _broken_off(connection: socket.socket) -> bool:
+    """Has the other side closed it? Raises OSError."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
 
 
 def _credentials(connection: socket.socket) -> tuple[int, int, int]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from flannelette.control.errors import HostError
-from flannelette.control.handover.takeover import Predecessor
+from flannelette.control.handover import takeover
+from flannelette.control.handover.takeover import Predecessor, find, hand_over
+from tests.helpers.ns import until
 
 
 @pytest.fixture
@@ -79,3 +83,98 @@ def test_an_answer_that_is_none(
             Predecessor(path)
         answered.result()
     assert open_fds() == before
+
+
+@pytest.fixture
+def waiting(
+    path: Path, listener: socket.socket
+) -> Iterator[tuple[Predecessor, socket.socket]]:
+    """A new daemon to which nothing was left, and the connection of the old one."""
+
+    def accept() -> socket.socket:
+        connection, _ = listener.accept()
+        assert connection.recv(100) == b"hand-over\n"
+        connection.sendall(b".\n")
+        return connection
+
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(accept)
+        predecessor = Predecessor(path)
+    with closing(predecessor), accepted.result() as connection:
+        yield predecessor, connection
+
+
+async def test_it_forwards_no_more(
+    waiting: tuple[Predecessor, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And if it does not end then, this is said once."""
+    predecessor, connection = waiting
+    monkeypatch.setattr(takeover, "PATIENCE", 0.0)
+    connection.sendall(b"gone\n")
+    assert await predecessor.go()
+    assert connection.recv(100) == b"go\n"
+    await asyncio.to_thread(until, lambda: caplog.messages)
+    assert caplog.messages == [f"the daemon before does not end: pid={os.getpid()}"]
+
+
+@pytest.mark.parametrize("last", [b"", b"go"])
+async def test_it_ends_unasked(
+    waiting: tuple[Predecessor, socket.socket], last: bytes
+) -> None:
+    predecessor, connection = waiting
+    connection.sendall(last)
+    connection.close()
+    assert not await predecessor.go()
+
+
+@pytest.mark.parametrize("answer", [b'{"error": "no"}\n', b"{\n", b"stay\n", b"\xff\n"])
+async def test_it_does_not_let_go(
+    waiting: tuple[Predecessor, socket.socket], answer: bytes
+) -> None:
+    predecessor, connection = waiting
+    connection.sendall(answer)
+    with pytest.raises(HostError):
+        await predecessor.go()
+
+
+async def test_it_does_not_answer(
+    waiting: tuple[Predecessor, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predecessor, _ = waiting
+    monkeypatch.setattr(takeover, "DEADLINE", 0.05)
+    with pytest.raises(HostError, match="does not answer; nothing is taken over"):
+        await predecessor.go()
+
+
+async def test_nobody_is_there_any_more(pipe: tuple[int, int]) -> None:
+    """Who has said "go", and was not heard until it had left."""
+    ours, its = socket.socketpair()
+    ended: list[int] = []
+    with ours:
+        ours.setblocking(False)
+        handing_over = asyncio.create_task(
+            hand_over(ours, {"tun-0": pipe[0]}, ended.append)
+        )
+        its.setblocking(False)
+        loop = asyncio.get_running_loop()
+        while not (await loop.sock_recv(its, 100)).endswith(b".\n"):
+            pass
+        its.sendall(b"go\n")
+        its.close()
+        await handing_over
+    assert ended == []
+
+
+def test_a_daemon_that_accepts_nobody(path: Path) -> None:
+    """It is not taken for none, nor waited for."""
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as one,
+    ):
+        listener.bind(os.fspath(path))
+        listener.listen(0)
+        one.connect(os.fspath(path))
+        with pytest.raises(HostError, match="no daemon answers"):
+            find(path)
