@@ -3,9 +3,12 @@ and what makes it so."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -145,3 +148,15 @@ async def started(
     keeper = await RulesKeeper.open(wanted, network, resync)
     await keeper.start(DUAL_SUBNETS if network.network6 else SUBNETS)
     return keeper
+
+
+@asynccontextmanager
+async def kept(keeper: RulesKeeper) -> AsyncIterator[None]:
+    """Meanwhile the rules are compared and repaired."""
+    task = asyncio.create_task(keeper.keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
