@@ -2,7 +2,7 @@
 
 Order of start-up. Above the line everything is read and checked; below it the machine
 and the cluster change. Stopping is the same list backwards.
- 1 check the subnet file, choose the external interface
+ 1 check the subnet file, choose the external interface, look up --healthz-ip
  2 open the store, the operator socket and the health server
  3 wait for the network configuration   4 choose the backend, and what makes rules
  ------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ from flannelette.control.health.figures import Figures, figures
 from flannelette.control.health.lag import Lag
 from flannelette.control.health.look import facts
 from flannelette.control.health.readiness import Verdict, judge
-from flannelette.control.interface import External
+from flannelette.control.health.server import Address, resolve
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
@@ -115,6 +115,8 @@ class Agent:
         self._handover = handover
         self._carrier: Carrier | None = None
         self._started = time.monotonic()
+        self._health_at: Address | None = None
+        """Where to answer for our health; None: nowhere."""
         self._store: Store | None = None
         self._plan: Plan | None = None
         self._node: Node | None = None
@@ -132,7 +134,9 @@ class Agent:
             stack.enter_context(_in_background(self.reporter.report(), "report"))
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
-            external = await self._choose_interface(netlink)
+            external = await interface.choose(netlink, config)
+            if config.healthz_port:
+                self._health_at = await resolve(config.healthz_ip)
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
             stack.enter_context(signals.handled(signal.SIGHUP, self._on_hangup))
@@ -146,7 +150,7 @@ class Agent:
             network = await self._network_config(store)
             backend = choice.from_config(network)
             if backend.dual_underlay:
-                external = await self._choose_interface(netlink, dual=True)
+                external = await interface.choose_dual(netlink, config, external)
             plan = self._plan = Plan(external, network, backend)
             rules = await open_rules(config, network)
             # ---- from here on the machine and the cluster change ---------------------
@@ -178,10 +182,11 @@ class Agent:
         await stack.enter_async_context(
             operator.serve(config.operator_socket, commands, streams, talks)
         )
-        if config.healthz_port:
+        if self._health_at is not None:
             from flannelette.control.health import service
 
-            health = service.serve(config, self._verdict, self._figures)
+            at = self._health_at, config.healthz_port
+            health = service.serve(*at, self._verdict, self._figures)
             await stack.enter_async_context(health)
 
     async def _succeed(self, before: Predecessor, stack: AsyncExitStack) -> None:
@@ -227,27 +232,6 @@ class Agent:
         if self._carrier is not None:
             self._carrier.close()
         self._handover.close()
-
-    async def _choose_interface(self, netlink: Netlink, dual: bool = False) -> External:
-        external = interface.select(
-            await interface.look(netlink, self._config, dual=dual),
-            self._config,
-            dual=dual,
-        )
-        log.info(
-            "external interface: name=%s address=%s public_ip=%s mtu=%d",
-            external.name,
-            external.address,
-            external.public_ip,
-            external.mtu,
-        )
-        if dual:
-            log.info(
-                "its IPv6: address=%s public_ip=%s",
-                external.address6,
-                external.public_ipv6,
-            )
-        return external
 
     async def _network_config(self, store: Store) -> NetworkConfig:
         """Wait until there is a sound one (E12); say once what is wrong."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import select
 import signal
@@ -23,7 +22,6 @@ _SAID_MOST = 300
 """Characters of a complaint that are repeated: the last."""
 _CHUNK = 65536
 _SECRET = "FLANNELD_ETCD_PASSWORD"
-_MFD_NOEXEC_SEAL = 0x8
 
 
 def environment() -> dict[str, str]:
@@ -32,15 +30,8 @@ def environment() -> dict[str, str]:
 
 
 def file_in_memory() -> BinaryIO:
-    """Without a name. Kernels may demand to hear that it will hold no program
-    (vm.memfd_noexec=2); those before 6.3 do not know the word. Raises OSError."""
-    try:
-        file = os.memfd_create("flannelette", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        file = os.memfd_create("flannelette")
-    return os.fdopen(file, "w+b")
+    """It ends with the last who has it open. Raises OSError."""
+    return os.fdopen(os.memfd_create("flannelette"), "w+b")
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> str:

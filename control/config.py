@@ -80,8 +80,8 @@ class Config:
     """Seconds between two comparisons of the kernel's rules with ours."""
     ip_blackhole_route: bool
     """Packets to what nobody holds of our own subnet end here."""
-    healthz_ip: IPv4Address | IPv6Address
-    """Where health and metrics are answered."""
+    healthz_ip: IPv4Address | IPv6Address | str
+    """Where health and metrics are answered: an address, or a host's name."""
     healthz_port: int
     """0: nowhere."""
     take_over: bool

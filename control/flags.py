@@ -133,8 +133,8 @@ _RULES = (
 _HEALTH = (
     Flag(
         "healthz-ip",
-        flagvalues.address,
-        "`ADDRESS` to answer /healthz, /readyz and /metrics at",
+        flagvalues.listened,
+        "`ADDRESS` or host name to answer /healthz, /readyz and /metrics at",
         "0.0.0.0",
     ),
     Flag("healthz-port", flagvalues.port, "`PORT` of that; 0: none", "0"),

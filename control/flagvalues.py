@@ -53,6 +53,9 @@ def store(text: str) -> StoreChoice:
 _ENDPOINT = re.compile(
     r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?"
 )
+_HOST = re.compile(r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_NUMBER = re.compile(r"(?:[^.]*\.)*(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
+"""Ends as no name does, but as the C library's addresses do: 127.1, 0x7f000001."""
 _IFNAME = re.compile(r"(?!\.{1,2}$)[^\s/:]{1,15}")
 
 
@@ -128,6 +131,18 @@ def address(text: str) -> IPv4Address | IPv6Address:
     if address.is_multicast:
         raise ValueError("a unicast address is wanted")
     return address
+
+
+def listened(text: str) -> IPv4Address | IPv6Address | str:
+    """An address to listen at, or the name of one; empty: every address there is."""
+    if not text:
+        return IPv4Address("0.0.0.0")
+    if _HOST.fullmatch(text) and not _NUMBER.fullmatch(text):
+        return text
+    try:
+        return address(text)
+    except ValueError:
+        raise ValueError("a unicast address or a host's name is wanted") from None
 
 
 def reachable(text: str) -> IPv4Address | IPv6Address | None:

@@ -1,6 +1,7 @@
 """Which interface carries the datagrams, and which address peers send to.
 
-flannel-behaviour.md I1 to I7. look() asks the kernel, select() is pure.
+flannel-behaviour.md I1 to I7. look() asks the kernel, select() is pure, and choose()
+does both for the daemon, and tells.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import (
     IPv4Address,
@@ -46,6 +47,8 @@ class External:
     address6: IPv6Address | None = None
     """The same for IPv6; None unless the network is dual-stack."""
     public_ipv6: IPv6Address | None = None
+    passed_over: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    """Flags that were asked before, and why what they name is not it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,36 @@ class Machine:
     """Where packets to --iface-can-reach leave, if they do."""
 
 
+async def choose(netlink: Netlink, config: Config) -> External:
+    """While it is not known whether the network is dual-stack. Raises HostError,
+    OSError."""
+    external = select(await look(netlink, config), config)
+    _tell(external)
+    return external
+
+
+async def choose_dual(netlink: Netlink, config: Config, before: External) -> External:
+    """For a dual-stack network, after choose(): what that has told is not told again.
+    Raises as choose()."""
+    machine = await look(netlink, config, dual=True)
+    external = select(machine, config, dual=True, before=before)
+    if replace(external, address6=None, public_ipv6=None) != before:
+        _tell(external)
+    six = external.address6, external.public_ipv6
+    log.info("its IPv6: address=%s public_ip=%s", *six)
+    return external
+
+
+def _tell(external: External) -> None:
+    log.info(
+        "external interface: name=%s address=%s public_ip=%s mtu=%d",
+        external.name,
+        external.address,
+        external.public_ip,
+        external.mtu,
+    )
+
+
 async def look(netlink: Netlink, config: Config, *, dual: bool = False) -> Machine:
     """Ask the kernel what select() needs. Raises OSError."""
     reach = config.iface_can_reach
@@ -72,7 +105,13 @@ async def look(netlink: Netlink, config: Config, *, dual: bool = False) -> Machi
     )
 
 
-def select(machine: Machine, config: Config, *, dual: bool = False) -> External:
+def select(
+    machine: Machine,
+    config: Config,
+    *,
+    dual: bool = False,
+    before: External | None = None,
+) -> External:
     """Choose among this machine's interfaces. Raises HostError.
 
     Of --iface, --iface-regex and --iface-can-reach, in this order, the first that finds
@@ -81,17 +120,22 @@ def select(machine: Machine, config: Config, *, dual: bool = False) -> External:
 
     dual: it must have addresses of both IP versions, and the default routes of both be
     its own; without, --public-ipv6 is of no interest but in place of a default route:
-    whether the network is dual-stack is not known at first."""
+    whether the network is dual-stack is not known at first. What was passed over is
+    logged, but for what was so in the choice `before` this one."""
     public_ipv6 = config.public_ipv6 if dual else None
     there = _Interfaces(machine.interfaces, dual, public_ipv6)
+    passed_over: list[tuple[str, str]] = []
     if lookups := list(_lookups(there, config, machine.exit)):
-        found = _first_found(lookups)
+        found = _first_found(lookups, passed_over)
     elif config.public_ip is not None:
         found = _by_public_ip(there, config.public_ip)
     elif config.public_ipv6 is not None and (dual or machine.default is None):
         found = _by_public_ip(there, config.public_ipv6)
     else:
         found = there.by_name(_by_default_route(machine, dual))
+    for flag, reason in passed_over:
+        if before is None or (flag, reason) not in before.passed_over:
+            log.warning("passed over: flag=--%s reason=%r", flag, reason)
     interface, address, address6 = found
     if interface.mtu <= 0:
         raise HostError(f"interface {interface.name} has no MTU")
@@ -103,6 +147,7 @@ def select(machine: Machine, config: Config, *, dual: bool = False) -> External:
         config.public_ip or address,
         address6,
         public_ipv6 or address6,
+        tuple(passed_over),
     )
 
 
@@ -208,18 +253,16 @@ def _lookups(
         yield _Lookup("iface-can-reach", partial(there.by_exit, reach, exit))
 
 
-def _first_found(lookups: Sequence[_Lookup]) -> _Choice:
-    reasons: list[tuple[str, str]] = []
+def _first_found(
+    lookups: Sequence[_Lookup], passed_over: list[tuple[str, str]]
+) -> _Choice:
+    """And those before it, with the reason."""
     for flag, find in lookups:
         try:
-            choice = find()
+            return find()
         except HostError as error:
-            reasons.append((flag, str(error)))
-            continue
-        for passed_over, reason in reasons:
-            log.warning("passed over: flag=--%s reason=%r", passed_over, reason)
-        return choice
-    raise HostError("; ".join(reason for _, reason in reasons))
+            passed_over.append((flag, str(error)))
+    raise HostError("; ".join(reason for _, reason in passed_over))
 
 
 def _by_public_ip(there: _Interfaces, address: Address) -> _Choice:

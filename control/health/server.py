@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from flannelette.control.clients import attend
@@ -38,6 +38,21 @@ _CHUNK = 4096
 
 Address = IPv4Address | IPv6Address
 Handler = Callable[[Request], Response]
+
+
+async def resolve(host: Address | str) -> Address:
+    """The address itself, or what a host's name stands for: of several the first IPv4
+    one, if there is any, as with Go's net.Listen. Raises OSError."""
+    if not isinstance(host, str):
+        return host
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        error.add_note(f"looking up --healthz-ip {host}")
+        raise
+    (*_, at) = min(found, key=lambda it: it[0] != socket.AF_INET)
+    return ip_address(at[0])
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from flannelette.control.config import Config
 from flannelette.control.health import server
 from flannelette.control.health.exporter import Exporter
 from flannelette.control.health.figures import Figures
@@ -20,15 +19,18 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serve(
-    config: Config, verdict: Callable[[], Verdict], figures: Callable[[Lag], Figures]
+    address: server.Address,
+    port: int,
+    verdict: Callable[[], Verdict],
+    figures: Callable[[Lag], Figures],
 ) -> AsyncIterator[None]:
     """Answer health checks and scrapes until the context ends.
 
     Raises OSError where it cannot listen."""
     lag = Lag()
     pages = Pages(verdict, Exporter(lambda: figures(lag)))
-    async with server.serve(config.healthz_ip, config.healthz_port, pages) as port:
-        log.info("health: address=%s port=%d", config.healthz_ip, port)
+    async with server.serve(address, port, pages) as port:
+        log.info("health: address=%s port=%d", address, port)
         watch = asyncio.create_task(lag.watch(), name="lag")
         try:
             yield

@@ -92,6 +92,22 @@ def test_health_may_be_asked_for_at_a_link_local_address() -> None:
     assert str(parse(["--healthz-ip=fe80::1%eth0"], {}).healthz_ip) == "fe80::1%eth0"
 
 
+@pytest.mark.parametrize("name", ["localhost", "node-1.example.", "7.x", "a_b", "0xg"])
+def test_health_may_be_asked_for_at_a_hosts_name(name: str) -> None:
+    assert parse([f"--healthz-ip={name}"], {}).healthz_ip == name
+
+
+@pytest.mark.parametrize("name", ["localhost\n", "x." * 127])
+def test_what_no_name_server_would_be_asked_for_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="a host's name is wanted"):
+        parse([f"--healthz-ip={name}"], {})
+
+
+def test_health_may_be_asked_for_at_no_address_in_particular() -> None:
+    """An empty variable is none at all (C1), which comes to the same."""
+    assert parse(["--healthz-ip="], {}) == parse([], {})
+
+
 def test_the_usage_has_every_flag_in_its_group() -> None:
     lines = usage().splitlines()
     assert max(map(len, lines)) <= 80

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from flannelette.control import config, interface
@@ -89,5 +91,37 @@ def test_the_choice_among_real_interfaces() -> None:
         for reach in ("10.8.0.1", "192.0.2.1", "::1", "2001:db8::1"):
             with pytest.raises(HostError, match=f"packets to {reach} do not leave"):
                 await chosen(f"--iface-can-reach={reach}", True)
+
+    with_netlink(body, MACHINE)
+
+
+@needs_namespaces
+def test_in_dual_stack_nothing_is_told_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """It is chosen before the network is known, and then again with its IPv6."""
+    eth0 = "name=eth0 address=192.0.2.1 public_ip=192.0.2.1 mtu=1500"
+    wire1 = "name=wire1 address=203.0.113.1 public_ip=203.0.113.1 mtu=1500"
+    eth0_six = "its IPv6: address=2001:db8::1 public_ip=2001:db8::1"
+    over = "passed over: flag=--iface reason={!r}".format
+    there_is_none = over("there is no interface nope0")
+    told = [there_is_none, f"external interface: {eth0}", eth0_six]
+    changed = [
+        there_is_none,
+        f"external interface: {wire1}",
+        over("interface wire1 has no usable IPv6 address"),
+        f"external interface: {eth0}",
+        eth0_six,
+    ]
+
+    async def body(netlink: Netlink) -> None:
+        for names, expected in (
+            (("nope0", "eth0"), told),
+            (("nope0", "wire1", "eth0"), changed),
+        ):
+            settings = config.parse([f"--iface={name}" for name in names], {})
+            with caplog.at_level(logging.INFO, "flannelette"):
+                before = await interface.choose(netlink, settings)
+                await interface.choose_dual(netlink, settings, before)
+            assert caplog.messages == expected
+            caplog.clear()
 
     with_netlink(body, MACHINE)

@@ -201,3 +201,23 @@ def test_a_port_that_is_taken_ends_it_before_anything_changes(
     assert "Traceback" not in done.stderr
     assert "flannel" not in links
     assert not (tmp_path / "subnet.env").exists()
+
+
+def test_a_name_that_cannot_be_looked_up_ends_it_before_anything_changes(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """No name server is reached from the namespace."""
+    file = tmp_path / "peers.toml"
+    file.write_text(STATIC.replace("BACKEND", "udp"))
+    command = [
+        *(*FLANNELETTE, "run", "--iface=eth0", FLAG, "--healthz-ip=nowhere.invalid"),
+        *(f"--store=static:{file}", f"--subnet-file={tmp_path / 'subnet.env'}"),
+    ]
+    done = rig.run(rig.host(1), command, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("; looking up --healthz-ip nowhere.invalid")
+    assert "Traceback" not in done.stderr
+    assert "flannel" not in rig.run(rig.host(1), ["ip", "-brief", "link"]).stdout
+    assert not (tmp_path / "subnet.env").exists()
+    assert not (tmp_path / "flannelette.sock").exists()

@@ -14,9 +14,9 @@ from tests.interop.flanneld import Flanneld, needs_flanneld
 pytestmark = [needs_namespaces, needs_flanneld]
 
 
-def listens(it: Lab, number: int) -> bool:
+def listens(it: Lab, number: int, address: str = "127.0.0.1") -> bool:
     try:
-        asked(it.rig, number, "/healthz")
+        asked(it.rig, number, "/healthz", address=address)
     except ConnectionRefusedError:
         return False
     return True
@@ -52,3 +52,21 @@ def test_flanneld_and_ours_answer_alike_z1_z2_z3(tmp_path: Path) -> None:
                     assert one == asked(it.rig, 2, path, method, address)
         assert asked(it.rig, 2, "/metrics").status == 404
         assert asked(it.rig, 1, "/metrics").status == 200
+
+
+def test_where_flanneld_and_ours_listen_when_it_is_no_address(tmp_path: Path) -> None:
+    """A host's name is looked up, and nothing at all is everywhere."""
+    with lab(tmp_path, store="etcd") as it:
+        it.cluster.start_store(time.monotonic() + DEADLINE)
+        for host, local in (("localhost", True), ("", False)):
+            flags = FLAG, f"--healthz-ip={host}"
+            it.cluster.start_daemon(1, *flags)
+            theirs = Flanneld(it.rig, 2, tmp_path / "f2", *flags)
+            for number in (1, 2):
+                until(lambda number=number: listens(it, number))  # type: ignore[misc]
+                assert listens(it, number, str(it.rig.address(number))) != local
+                assert not (local and listens(it, number, "127.0.0.2"))
+            assert listens(it, 1, "::1") == listens(it, 2, "::1") != local
+            for program in (it.cluster.daemons[1], theirs):
+                program.process.terminate()
+                program.process.wait(DEADLINE)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -180,6 +182,36 @@ def test_an_address_of_one_link() -> None:
     assert caught.value.__notes__ == [
         "listening for health checks at fe80::77%none port 0"
     ]
+
+
+async def test_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first IPv4 address goes before any of IPv6, as with Go."""
+    assert await server.resolve(IPv6Address("fe80::1%lo")) == IPv6Address("fe80::1%lo")
+    assert (await server.resolve("localhost")).is_loopback
+    six, four, other = "2001:db8::1", "192.0.2.7", "192.0.2.6"
+    for found, expected in (([six, four, other], four), ([six], six)):
+
+        def look_up(*_: object, found: list[str] = found, **__: object) -> list[Any]:
+            families = {True: socket.AF_INET6, False: socket.AF_INET}
+            return [(families[":" in it], 1, 6, "", (it, 0)) for it in found]
+
+        monkeypatch.setattr(socket, "getaddrinfo", look_up)
+        assert str(await server.resolve("health.example")) == expected
+
+
+async def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop goes on while it is looked up."""
+    turned = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[Any]:
+        assert turned.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.get_running_loop().call_later(0.01, turned.set)
+    with pytest.raises(OSError, match="Name or service not known") as caught:
+        await server.resolve("health.example")
+    assert caught.value.__notes__ == ["looking up --healthz-ip health.example"]
 
 
 async def test_a_port_that_is_taken() -> None:
