@@ -57,11 +57,12 @@ def document(it: Known) -> dict[str, Any]:
     null; seconds are floats."""
     forwarder, node = it.forwarder, it.node
     routes = node.carrier.routes if node else forwarder.routes if forwarder else []
+    told = _routes(routes, node.carrier.direct if node else ())
     return {
         **summary(it),
-        "routes": _routes(routes, node.carrier.direct if node else ()),
+        "routes": told,
         "ignored": _ignored(node) if node else [],
-        "peers": _peers(forwarder) if forwarder else [],
+        "peers": _peers(forwarder, routes, told) if forwarder else [],
     }
 
 
@@ -169,14 +170,17 @@ def _address(number: int, version: int) -> str:
     """The C library's text of IPv4 takes a tenth of the time that ipaddress's does, and
     there may be ten thousand of them."""
     if version == 4:
-        return socket.inet_ntop(socket.AF_INET, number.to_bytes(4))
+        return socket.inet_ntoa(number.to_bytes(4))
     return str(IPv6Address(number))
 
 
-def _peers(forwarder: Forwarder) -> list[dict[str, Any]]:
+def _peers(
+    forwarder: Forwarder, routes: Iterable[Route], told: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """`told`: what the document says of each route."""
     subnets: dict[tuple[int, int], list[str]] = {}
-    for route in forwarder.routes:
-        subnets.setdefault((route.outer, route.address), []).append(_subnet(route))
+    for route, one in zip(routes, told, strict=True):
+        subnets.setdefault((route.outer, route.address), []).append(one["subnet"])
     now = time.monotonic_ns()
     return [
         {

@@ -34,13 +34,12 @@ class PeerTotals:
     ) -> list[PeerCounters]:
         """Of these peers, with what the paths have counted that have not ended; in
         order of address, IPv4 first."""
-        totals = {
-            (outer, address): PeerCounters(address, outer)
-            for outer, address in sorted(peers)
-        }
-        _add(totals, self._ended.values())
+        totals = dict(self._ended)
         _add(totals, counted)
-        return list(totals.values())
+        return [
+            totals.get((outer, address)) or PeerCounters(address, outer)
+            for outer, address in sorted(peers)
+        ]
 
 
 def _add(totals: dict[Peer, PeerCounters], counted: Iterable[PeerCounters]) -> None:

@@ -125,7 +125,11 @@ class FastPath:
             PeerCounters(
                 peer.high << 64 | peer.low,
                 peer.version,
-                *(getattr(peer, name) for name in PeerCounters._fields[2:]),
+                peer.tx_packets,
+                peer.tx_bytes,
+                peer.rx_packets,
+                peer.rx_bytes,
+                peer.last_seen,
             )
             for peer in array
         ]
