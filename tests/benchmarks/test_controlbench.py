@@ -17,7 +17,7 @@ from flannelette.benchmarks.controlmeasures import Finding, quantile
 from flannelette.benchmarks.netns import RigError
 from tests.helpers.etcd import require_etcd
 from tests.helpers.ns import needs_namespaces
-from tests.helpers.running import Start, starter
+from tests.helpers.running import Start
 
 COMMAND = [sys.executable, "-m", "flannelette.control", "bench-control"]
 CHANGES = {
@@ -31,12 +31,6 @@ MEASURED = {
     *("clear", "cpu_clear", "clear_loss"),
 }
 FOUND = Finding("udp", "sync", "first sync", 2.5, "s", 3.0)
-
-
-@pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    with starter(tmp_path_factory, COMMAND) as it:
-        yield it
 
 
 @needs_namespaces

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -23,13 +22,8 @@ from flannelette.benchmarks.netns import tool
 from flannelette.benchmarks.rig import Pod
 from flannelette.benchmarks.traffic import ping
 from flannelette.control import operator
-from tests.helpers.ns import (
-    NOBODY,
-    as_nobody,
-    marked,
-    needs_namespaces,
-)
-from tests.helpers.running import DEADLINE, Start, starter
+from tests.helpers.ns import NOBODY, as_nobody, marked, needs_namespaces
+from tests.helpers.running import DEADLINE, Start
 
 pytestmark = needs_namespaces
 
@@ -45,12 +39,6 @@ STEPS = [
     "pings, then",
     "taking it all down",
 ]
-
-
-@pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    with starter(tmp_path_factory, COMMAND) as it:
-        yield it
 
 
 def assert_good(out: str, hosts: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,9 @@ from flannelette.control.errors import HostError
 from flannelette.control.observe import extras
 from tests.helpers import labsample
 from tests.helpers.ns import as_nobody, needs_namespaces, until
-from tests.helpers.running import Start, starter
+from tests.helpers.running import Start
 
 COMMAND = [sys.executable, "-m", "flannelette.control", "lab"]
-
-
-@pytest.fixture
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    with starter(tmp_path_factory, COMMAND) as it:
-        yield it
 
 
 def median(document: Document, rung: str, metric: str) -> float:
