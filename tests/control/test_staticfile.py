@@ -13,9 +13,6 @@ from flannelette.control import staticfile
 from flannelette.control.errors import ConfigError
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.staticfile import StaticFile
-from tests.control.store_contract import (
-    network,
-)
 from tests.helpers.staticfiles import (
     DUAL_GOOD,
     DUAL_NETWORK,
@@ -24,7 +21,7 @@ from tests.helpers.staticfiles import (
     dual_node,
     node,
 )
-from tests.helpers.storerig import dual_attrs_of, subnets as subnets_of
+from tests.helpers.storerig import dual_attrs_of, network, subnets as subnets_of
 
 
 def test_the_documented_file() -> None:

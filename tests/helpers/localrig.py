@@ -1,4 +1,4 @@
-"""The local store's file for tests: written behind the stores' back, by programs too."""
+"""The local store's file for tests, written behind the stores' back or by programs."""
 
 from __future__ import annotations
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from tests.control.store_contract import (
-    IPS,
-)
+from collections.abc import Callable
+
+from tests.helpers.storerig import IPS
+
+Write = Callable[[str], None]
+"""Rewrites the file of a fixture in place."""
 
 NETWORK = """
 [network]
