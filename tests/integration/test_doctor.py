@@ -1,24 +1,19 @@
-"""Each thing is broken on the rig: the doctor names it, and its command cures it."""
+"""Something of a node is broken on the rig: the doctor names it, and its command cures
+it."""
 
 from __future__ import annotations
 
 import json
-import re
 import signal
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from flannelette.benchmarks import netns
 from flannelette.benchmarks.cluster import FLANNELETTE
-from flannelette.control.lease import LeaseAttrs
 from tests.helpers.doctors import Doctor
 from tests.helpers.lab import Lab, lab
-from tests.helpers.leases import put_lease
 from tests.helpers.ns import needs_namespaces, until
 
 pytestmark = needs_namespaces
@@ -44,18 +39,6 @@ def well_again(request: pytest.FixtureRequest) -> Iterator[None]:
         assert Doctor(it).findings() == []
         it.reach(1, 2)
         it.reach(2, 1)
-
-
-def nft(it: Lab, number: int, *lines: str) -> None:
-    rules = "\n".join(lines).replace("}", "\n}")
-    it.rig.run(it.rig.host(number), [netns.tool("nft"), "-f", "-"], input=rules)
-
-
-@pytest.fixture
-def no_rules(pair: Lab) -> Iterator[None]:
-    yield
-    for number in (1, 2):
-        nft(pair, number, "flush ruleset")
 
 
 # ---- who is well ---------------------------------------------------------------------
@@ -127,6 +110,15 @@ def test_the_external_interface_was_made_narrow(pair: Lab) -> None:
     it.cure(finding)
 
 
+def test_offloads_are_off(tmp_path: Path) -> None:
+    with lab(tmp_path, flags=["--offload=none"]) as it:
+        it.up()
+        finding = Doctor(it).only("offloads-off")
+        assert finding["severity"] == "warning"
+        assert "--offload=auto" in finding["cure"]["command"]
+        assert "--offload=none" not in finding["cure"]["command"]
+
+
 # ---- the device, which the daemon repairs by itself, but not at once -----------------
 
 
@@ -169,6 +161,18 @@ def test_the_device_is_gone(pair: Lab) -> None:
 
 
 # ---- firewalls -----------------------------------------------------------------------
+
+
+def nft(it: Lab, number: int, *lines: str) -> None:
+    rules = "\n".join(lines).replace("}", "\n}")
+    it.rig.run(it.rig.host(number), [netns.tool("nft"), "-f", "-"], input=rules)
+
+
+@pytest.fixture
+def no_rules(pair: Lab) -> Iterator[None]:
+    yield
+    for number in (1, 2):
+        nft(pair, number, "flush ruleset")
 
 
 @pytest.mark.usefixtures("no_rules")
@@ -264,24 +268,8 @@ def test_a_daemon_that_hangs_is_named_from_either_side(pair: Lab) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-def test_a_daemon_is_stopped(tmp_path: Path) -> None:
-    with lab(tmp_path) as it:
-        it.up()
-        it.rig.stop(it.cluster.daemons.pop(2).process)
-        finding = Doctor(it).only("peer-refuses")
-        store = f"--store=local:{tmp_path / 'store.sqlite'}"
-        assert finding["cure"] == {
-            "command": f"flannelette run {store}",
-            "on": "192.0.2.2",
-        }
-        there = Doctor(it, 2)
-        down = there.only("daemon-down", store)
-        assert down["cure"]["command"].startswith("flannelette run --operator-socket=")
-        assert down["cure"]["command"].endswith(store)
-        # It knows its peers from the store, and asks them.
-        assert [p["address"] for p in there.examine(store)["peers"]] == ["192.0.2.1"]
-        it.cluster.start_daemon(2)
-        until(lambda: Doctor(it).findings() == [])
+def doctor_of(it: Lab, number: int) -> list[str]:
+    return [*FLANNELETTE, "doctor", f"--operator-socket={Doctor(it, number).socket}"]
 
 
 def test_the_daemon_is_in_another_namespace(pair: Lab) -> None:
@@ -292,164 +280,3 @@ def test_the_daemon_is_in_another_namespace(pair: Lab) -> None:
     pid = pair.cluster.daemons[1].process.pid
     assert finding["check"] == "daemon-elsewhere"
     assert finding["cure"]["command"] == f"nsenter -t {pid} -n flannelette doctor"
-
-
-def doctor_of(it: Lab, number: int) -> list[str]:
-    return [*FLANNELETTE, "doctor", f"--operator-socket={Doctor(it, number).socket}"]
-
-
-def test_offloads_are_off(tmp_path: Path) -> None:
-    with lab(tmp_path, flags=["--offload=none"]) as it:
-        it.up()
-        finding = Doctor(it).only("offloads-off")
-        assert finding["severity"] == "warning"
-        assert "--offload=auto" in finding["cure"]["command"]
-        assert "--offload=none" not in finding["cure"]["command"]
-
-
-# ---- the store -----------------------------------------------------------------------
-
-
-def test_two_leases_have_one_public_ip(tmp_path: Path) -> None:
-    store = tmp_path / "store.sqlite"
-    with lab(tmp_path) as it:
-        it.up()
-        for address in ("192.0.2.2", "192.0.2.1"):
-            put_lease(store, "10.5.255.0/24", LeaseAttrs(IPv4Address(address)))
-            until(lambda: "10.5.255.0/24" in str(it.status(1)))
-            finding = Doctor(it).only("duplicate-public-ip")
-            assert finding["what"].count("/24") == 2
-            assert "10.5.255.0-24" in finding["cure"]["command"]
-            Doctor(it).cure(finding)
-            until(lambda: "10.5.255.0/24" not in str(it.status(1)))
-            assert Doctor(it).findings() == []
-
-
-def test_two_leases_share_addresses(tmp_path: Path) -> None:
-    store = tmp_path / "store.sqlite"
-    with lab(tmp_path) as it:
-        it.up()
-        base = it.status(1)["lease"]["subnet"].partition("/")[0]
-        nobody = LeaseAttrs(IPv4Address("192.0.2.77"))
-        put_lease(store, f"{base}/25", nobody)
-        until(lambda: it.status(1)["ignored"])
-        finding = Doctor(it).only("duplicate-subnet")
-        assert finding["what"] == f"192.0.2.1 and 192.0.2.77 both hold {base}/25"
-        Doctor(it).cure(finding)
-        until(lambda: not it.status(1)["ignored"])
-        assert Doctor(it).findings() == []
-
-
-def test_a_lease_is_of_no_use(tmp_path: Path) -> None:
-    store = tmp_path / "store.sqlite"
-    with lab(tmp_path, backend={"Type": "vxlan"}) as it:
-        it.up()
-        attrs = LeaseAttrs(IPv4Address("192.0.2.77"), None, "host-gw")
-        put_lease(store, "10.5.255.0/24", attrs)
-        until(lambda: it.status(1)["ignored"])
-        finding = Doctor(it).only("lease-ignored")
-        assert "host-gw, not vxlan" in finding["what"]
-        Doctor(it).cure(finding)
-        until(lambda: not it.status(1)["ignored"])
-
-
-def test_the_store_is_gone_and_comes_back(tmp_path: Path) -> None:
-    with lab(tmp_path, store="etcd") as it:
-        it.up()
-        etcd = next(it.cluster.programs)
-        etcd.process.send_signal(signal.SIGSTOP)
-        try:
-            finding = Doctor(it).only("store-unreachable")
-            assert finding["severity"] == "warning"
-            endpoints = "--endpoints=http://192.0.2.1:2379"
-            assert f"etcdctl {endpoints}" in finding["cure"]["command"]
-            it.rig.stop(it.cluster.daemons.pop(2).process)
-            flag = "--etcd-endpoints=http://192.0.2.1:2379"
-            assert Doctor(it, 2).names(flag) == ["daemon-down", "store-unreachable"]
-        finally:
-            etcd.process.send_signal(signal.SIGCONT)
-        until(lambda: Doctor(it).names() == ["peer-refuses"])
-
-
-def test_there_is_no_network_configuration(tmp_path: Path) -> None:
-    store = f"--store=local:{tmp_path / 'store.sqlite'}"
-    with lab(tmp_path) as it:
-        it.start_store()
-        it.cluster.start_daemon(1)
-        until(lambda: it.is_ready(1))
-        it.rig.stop(it.cluster.daemons[1].process)
-        with closing(sqlite3.connect(tmp_path / "store.sqlite")) as db, db:
-            db.execute("DELETE FROM config")
-        it.cluster.start_daemon(1)
-        until(lambda: it.cluster.daemons[1].status() is not None)
-        finding = Doctor(it).only("network-config")
-        assert store in finding["cure"]["command"]
-        Doctor(it).cure(finding)
-        until(lambda: it.is_ready(1))
-        assert Doctor(it).findings() == []
-        change = [*FLANNELETTE, "net-config", store, '{"Network": "10.6.0.0/16"}']
-        it.rig.run(it.rig.host(1), change)
-        assert "network-changed" in Doctor(it).names()
-
-
-# ---- peers ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", ["udp", "vxlan"])
-def test_the_path_is_narrow(tmp_path: Path, backend: str) -> None:
-    """A switch in between drops what its port cannot take."""
-    with lab(tmp_path, hosts=3, store="static", backend={"Type": backend}) as it:
-        it.up()
-        (wire,) = [name for name in it.rig.namespaces if name.endswith("-wire")]
-        it.rig.ip(wire, "link set h2 mtu 1372")
-        finding = Doctor(it).only("path-mtu")
-        # A bridge has 4 bytes to spare, as for a VLAN's tag.
-        said = "the way to 192.0.2.2 takes (137[2-6]) bytes, not 1500"
-        found = re.fullmatch(said, finding["what"])
-        assert found, finding
-        assert f"set eth0 mtu {found[1]} &&" in finding["cure"]["command"]
-        it.rig.ip(wire, "link set h2 mtu 1500")
-        assert Doctor(it).findings() == []
-
-
-def test_a_host_is_gone(tmp_path: Path) -> None:
-    with lab(tmp_path, store="static") as it:
-        it.up()
-        it.rig.ip(it.rig.host(2), "link set eth0 down", "link set eth0 up")
-        it.rig.ip(it.rig.host(2), "address flush dev eth0")
-        assert Doctor(it).only("peer-gone")["what"].startswith("192.0.2.2 ")
-
-
-def test_the_other_side_does_not_know_us(tmp_path: Path) -> None:
-    """Its file of nodes lacks us."""
-    with lab(tmp_path, store="static") as it:
-        it.start_store()
-        it.cluster.start_daemon(1)
-        text = (tmp_path / "peers.toml").read_text()
-        other = tmp_path / "other.toml"
-        head, first, second = text.split("[[node]]")
-        other.write_text(f"{head}[[node]]{second}")
-        it.cluster.start_daemon(2, f"--store=static:{other}")
-        for number in (1, 2):
-            until(lambda n=number: it.is_ready(n))  # type: ignore[misc]
-        until(lambda: it.status(1)["routes"])
-        finding = Doctor(it).only("unknown-there")
-        assert finding["cure"]["on"] == "192.0.2.2"
-        other.write_text(f"{head}[[node]]{first}[[node]]{second}")
-        until(lambda: it.status(2)["routes"])
-        assert Doctor(it).findings() == []
-
-
-def test_the_address_was_changed(tmp_path: Path) -> None:
-    """A daemon goes on with the one that it has bound to."""
-    with lab(tmp_path, store="static") as it:
-        it.up()
-        host = it.rig.host(1)
-        it.rig.ip(host, "address add 192.0.2.50/24 dev eth0")
-        assert Doctor(it).findings() == []
-        # The second of a network goes with the first.
-        it.rig.ip(host, "address del 192.0.2.1/24 dev eth0")
-        it.rig.ip(host, "address add 192.0.2.50/24 dev eth0")
-        finding = Doctor(it).findings()[0]
-        assert finding["check"] == "external-changed"
-        assert finding["what"].endswith("has 192.0.2.50 now")
