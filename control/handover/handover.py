@@ -330,8 +330,7 @@ class Handover:
         if memory is None:
             return
         with suppress(OSError):  # the successor will start from scratch
-            if self._alone:  # or it is still another's
-                self._write(memory)
+            self._write(memory)
         memory.close()
 
     def close(self) -> None:
