@@ -83,7 +83,9 @@ def from_argv(flags: Iterable[Flag], argv: Sequence[str]) -> dict[str, Any]:
     known = {flag.name: flag for flag in flags}
     given: dict[str, Any] = {}
     rest = list(argv)
+    switch = ""  # the boolean just read, if nothing was said but its name
     while rest and len(rest[0]) > 1 and rest[0].startswith("-"):
+        switch = ""
         argument = rest.pop(0)
         if argument == "--":
             break
@@ -98,7 +100,7 @@ def from_argv(flags: Iterable[Flag], argv: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"unknown flag: --{name}")
         if not assigned:
             if flag.kind is boolean:
-                text = "true"
+                text, switch = "true", name
             elif not rest:
                 raise ConfigError(f"flag --{name} needs a value")
             else:
@@ -106,7 +108,9 @@ def from_argv(flags: Iterable[Flag], argv: Sequence[str]) -> dict[str, Any]:
         value = _read(flag, text, f"--{name}")
         given[name] = (*given.get(name, ()), value) if flag.repeated else value
     if rest:
-        raise ConfigError(f"unexpected argument: {rest[0]}")
+        meant = f" (write --{switch}={rest[0]})"
+        cure = meant if switch and rest[0] in _TRUE + _FALSE else ""
+        raise ConfigError(f"unexpected argument: {rest[0]}{cure}")
     return given
 
 

@@ -108,8 +108,18 @@ def _dispatch(argv: list[str]) -> int:
         name = "version"
     command = _COMMANDS.get(name)
     if command is None:
-        raise ConfigError(f"unknown command: {name} (flannelette help lists them)")
+        raise _unknown(name)
     return command(rest)
+
+
+def _unknown(command: str) -> ConfigError:
+    """Whoever comes from flanneld may forget `run`."""
+    if command.startswith("-"):
+        flag = command.partition("=")[0]  # its value may be a password
+        return ConfigError(
+            f"unknown command: {flag} (the daemon's flags go behind `flannelette run`)"
+        )
+    return ConfigError(f"unknown command: {command} (flannelette help lists them)")
 
 
 def _complain(error: Exception) -> None:
