@@ -72,13 +72,20 @@ def _open_underlay(opened: Opened, backend: Backend) -> Underlay:
             opened.flows,
         )
     except OSError as error:
-        if error.errno == errno.EADDRINUSE and isinstance(backend, VxlanBackend):  # W11
-            device = backend.device
-            error.add_note(
-                f"the kernel's device {device} may have it, which flanneld leaves "
-                f"behind: stop that, then `ip link delete {device}`"
-            )
+        if error.errno == errno.EADDRINUSE:
+            error.add_note(_who_may_have_it(backend))
         raise
+
+
+def _who_may_have_it(backend: Backend) -> str:
+    """The port."""
+    if not isinstance(backend, VxlanBackend):
+        return "another daemon may have it, such as flanneld: stop that first"
+    device = backend.device  # W11
+    return (
+        f"the kernel's device {device} may have it, which flanneld leaves behind: "
+        f"stop that, then `ip link delete {device}`"
+    )
 
 
 class UserCarrier:
