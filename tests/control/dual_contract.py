@@ -7,18 +7,17 @@ under another key; and a key is not its IPv4 subnet, so that two may have the sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from flannelette.control.errors import LeaseLost, NoFreeSubnet
 from flannelette.control.lease import Removed, Subnets
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.store import Store
 from tests.helpers.storerig import (
     DUAL,
     IPS,
     Entry,
+    OpenStore,
     Rig,
     acquire,
     attrs_of,
@@ -26,8 +25,6 @@ from tests.helpers.storerig import (
     subnets,
     watching,
 )
-
-OpenStore = Callable[[str], Awaitable[Store]]
 
 OURS = subnets("10.5.7.0/24", "fd00:5:0:7::/64")
 KEY = b"10.5.7.0-24&fd00:5:0:7::-64"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -38,6 +38,10 @@ DUAL = b"""{"Network": "10.5.0.0/16", "EnableIPv6": true,
 """The same in dual stack."""
 IPS = tuple(f"192.0.2.{n}" for n in range(1, 9))
 """The nodes of the suite; a static rig's file must list the first three."""
+
+
+OpenStore = Callable[[str], Awaitable[Store]]
+"""Opens one more store on the rig's data, for the node with this public IP."""
 
 
 @dataclass(frozen=True)
