@@ -46,7 +46,8 @@ class Carrier(Protocol):
     async def reconcile(self) -> list[str]:
         """Bring back what somebody else has changed; names each repair.
 
-        Raises OSError, and is called again soon."""
+        Raises OSError, which tells of the repairs before it (tun/repairs.made_before),
+        and is called again soon."""
 
     def close(self) -> None:
         """Carry no more. What the kernel carries, it goes on to carry (C8)."""

@@ -31,6 +31,7 @@ from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Route
 from flannelette.tun.link import Netlink
+from flannelette.tun.repairs import made_before, telling
 from flannelette.tun.vxlan import VxlanState
 from flannelette.tun.vxlanpeers import VxlanPeer
 
@@ -122,10 +123,9 @@ class KernelCarrier:
         OSError."""
         raise NotImplementedError
 
-    def _repairs(self, desired: object, steps: list[str]) -> list[str]:
+    def _lost(self, desired: object, steps: list[str]) -> list[str]:
         """Of what is told for the first time, nothing was lost."""
-        told, self._told = self._told, desired
-        if told in (desired, _BY_CHANGES):
+        if self._told in (desired, _BY_CHANGES):
             return steps
         log.debug("the kernel was told: steps=%r", steps)
         return []
@@ -149,7 +149,9 @@ class HostGwCarrier(KernelCarrier):
         steps = await self._netlink.reconcile_peer_routes(
             gateways, plan.external.index, plan.network.networks
         )
-        return self._repairs(gateways, steps)
+        repairs = self._lost(gateways, steps)
+        self._told = gateways
+        return repairs
 
 
 class VxlanCarrier(KernelCarrier):
@@ -204,10 +206,14 @@ class VxlanCarrier(KernelCarrier):
             try:
                 steps += await self._netlink.reconcile_vxlan(state)
             except OSError as error:  # does not stop the other IP version
+                steps += made_before(error)
                 errors.append(error)
+        repairs = [*self._lost(states, steps), *direct]
         if errors:
-            raise errors[0]
-        return [*self._repairs(states, steps), *direct]
+            with telling(repairs):
+                raise errors[0]
+        self._told = states
+        return repairs
 
     def _states(self, lease: Lease) -> list[VxlanState]:
         """The device of each IP version (V5, V8, V10)."""

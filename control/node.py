@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -19,6 +20,7 @@ from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import RulesKeeper
 from flannelette.control.store import Store
 from flannelette.control.table import Ignored, LeaseTable
+from flannelette.tun.repairs import made_before
 
 log = logging.getLogger(__name__)
 
@@ -128,17 +130,20 @@ class Node:
                     await self.carrier.due.wait()
             self.carrier.due.clear()
             try:
-                for repair in await self.carrier.reconcile():
-                    self._repairs += 1
-                    device = self.carrier.device
-                    log.warning("repaired: what=%r device=%s", repair, device)
+                self._count(await self.carrier.reconcile())
                 self._error, pause, retry = None, RECONCILE, RETRY
             except OSError as error:
+                self._count(made_before(error))
                 why = one_line(error)
                 if why != self._error:
                     log.error("cannot be repaired: error=%s", why)
                 self._error = why
                 pause, retry = retry, min(2 * retry, RECONCILE)
+
+    def _count(self, repairs: Sequence[str]) -> None:
+        for repair in repairs:
+            self._repairs += 1
+            log.warning("repaired: what=%r device=%s", repair, self.carrier.device)
 
 
 def _tell(removed: list[Subnet], added: Routes) -> None:

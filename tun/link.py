@@ -111,7 +111,8 @@ class Netlink:
 
     async def reconcile_vxlan(self, desired: VxlanState) -> list[str]:
         """Bring a kernel VXLAN device and its peers to the desired state: creates or
-        recreates the device as needed; names each repair, [] if none was due.
+        recreates the device as needed; names each repair, [] if none was due, and an
+        OSError tells of those before it (repairs.made_before).
 
         Remove direct routes to its peers before: the kernel refuses an IPv6 one through
         the device (EINVAL) while its subnet is routed elsewhere."""

@@ -1,4 +1,5 @@
-"""Steps that bring a device to its desired state: each names the repairs it has made.
+"""Steps that bring a device to its desired state: each names the repairs it has made,
+as soon as it has made them, for a later one may fail.
 
 They run in the thread of Worker; `ip` is its IPRoute, which has no types.
 """
@@ -7,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -26,6 +28,23 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _IFA_F_NODAD = 0x02
+_MADE_BEFORE = "repairs"
+
+
+@contextmanager
+def telling(repairs: Sequence[str]) -> Iterator[None]:
+    """Let an OSError tell of these repairs (made_before)."""
+    try:
+        yield
+    except OSError as error:
+        vars(error)[_MADE_BEFORE] = repairs
+        raise
+
+
+def made_before(error: OSError) -> Sequence[str]:
+    """The repairs that were made before this came up, if it tells."""
+    made: Sequence[str] = vars(error).get(_MADE_BEFORE, ())
+    return made
 
 
 def family_of(thing: Address | Network | IPv4Interface | IPv6Interface) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Any
@@ -17,10 +17,13 @@ from flannelette.tun.repairs import (
     repair_mtu,
     repair_up,
     switch_ipv6_on,
+    telling,
 )
 from flannelette.tun.vxlanpeers import VxlanPeer, change_peers, reconcile_peers
 
 _KIND = "vxlan"
+_OVERHEAD = {4: 50, 6: 70}
+"""Bytes, by the IP version that the underlay has (V4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +53,36 @@ class VxlanState:
 
 
 def reconcile_vxlan(ip: Any, desired: VxlanState) -> list[str]:
-    """Raises OSError: EOPNOTSUPP without the kernel's vxlan driver, EADDRINUSE when
-    another socket has the UDP port, EEXIST when another device has the VNI.
+    """Raises OSError, which tells of the repairs made before it (repairs.made_before):
+    EOPNOTSUPP without the kernel's vxlan driver, EADDRINUSE when another socket has the
+    UDP port, EEXIST when another device has the VNI, EINVAL when the external interface
+    has no room for the MTU.
 
     A peer that fails does not stop the others."""
-    repairs, link = _reconcile_device(ip, desired)
+    repairs: list[str] = []
+    with telling(repairs):
+        for repair in _steps(ip, desired):
+            repairs.append(repair)
+    return repairs
+
+
+def _steps(ip: Any, desired: VxlanState) -> Iterator[str]:
+    link = yield from _reconcile_device(ip, desired)
     name, index = desired.name, link["index"]
     address = desired.address
     if address.version == 6:
-        repairs += switch_ipv6_on(name)
-    repairs += ignore_routers(name)  # V9
-    repairs += _reconcile_mac(ip, link, desired)
-    repairs += repair_address(ip, index, address)
+        yield from switch_ipv6_on(name)
+    yield from ignore_routers(name)  # V9
+    yield from _reconcile_mac(ip, link, desired)
+    yield from repair_address(ip, index, address)
     try:
-        repairs += repair_up(ip, link)
+        yield from repair_up(ip, link)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             error.add_note("another program or device has the UDP port")
         raise
-    repairs += reconcile_peers(ip, index, family_of(address), desired.peers)
-    # Last: the kernel refuses more than the external interface has room for.
-    repairs += repair_mtu(ip, link, desired.mtu)
-    return repairs
+    yield from reconcile_peers(ip, index, family_of(address), desired.peers)
+    yield from _reconcile_mtu(ip, link, desired)
 
 
 def change_vxlan(
@@ -87,23 +98,23 @@ def change_vxlan(
 # ---- the device ----------------------------------------------------------------------
 
 
-def _reconcile_device(ip: Any, desired: VxlanState) -> tuple[list[str], Any]:
-    """The repairs, and the device as the kernel shows it."""
-    repairs = []
+def _reconcile_device(ip: Any, desired: VxlanState) -> Generator[str, None, Any]:
+    """Returns the device as the kernel shows it."""
     link = _find(ip, desired.name)
     if link is not None:
         wrong = _unusable(link, desired)
         if wrong is None:
-            return list(_reconcile_learning(ip, link, desired)), link
+            yield from _reconcile_learning(ip, link, desired)
+            return link
         with doing(f"removing the device {desired.name}", errno.ENODEV):
             ip.link("del", index=link["index"])
-        repairs.append(f"device removed: {wrong}")
+        yield f"device removed: {wrong}"
     _create(ip, desired)
-    repairs.append("device created")
+    yield "device created"
     link = _find(ip, desired.name)
     if link is None:
         raise OSError(errno.ENODEV, f"{desired.name} is gone as soon as it was made")
-    return repairs, link
+    return link
 
 
 def _find(ip: Any, name: str) -> Any | None:
@@ -196,3 +207,28 @@ def _reconcile_mac(ip: Any, link: Any, desired: VxlanState) -> Iterator[str]:
         with doing(f"setting the MAC of {desired.name} to {desired.mac}"):
             ip.link("set", index=link["index"], address=desired.mac)
         yield f"MAC changed from {now} to {desired.mac}"
+
+
+def _reconcile_mtu(ip: Any, link: Any, desired: VxlanState) -> Iterator[str]:
+    """The last step: the kernel refuses more than the external interface has room for,
+    which may have shrunk since its MTU was taken for ours."""
+    try:
+        yield from repair_mtu(ip, link, desired.mtu)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            _explain_mtu(ip, error, desired)
+        raise
+
+
+def _explain_mtu(ip: Any, error: OSError, desired: VxlanState) -> None:
+    links: list[Any] = []
+    with doing("looking at the external interface", errno.ENODEV):
+        links = ip.link("get", index=desired.lower)
+    for lower in links:
+        mtu = lower.get("mtu")
+        room = mtu - _OVERHEAD[desired.local.version]
+        if room < desired.mtu:
+            error.add_note(
+                f"{lower.get('ifname')} has an MTU of {mtu}, which leaves room for "
+                f"{room}: restart if it has shrunk, else lower Backend.MTU"
+            )

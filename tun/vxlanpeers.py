@@ -49,18 +49,15 @@ class VxlanPeer:
 
 def reconcile_peers(
     ip: Any, index: int, family: int, peers: Collection[VxlanPeer]
-) -> list[str]:
+) -> Iterator[str]:
     """Bring what the device of that index knows of peers to this; names each repair.
 
     A peer that fails does not stop the others. Raises the first OSError at the end."""
     attempts = Attempts()
-    repairs = [
-        *_reconcile_neighbours(ip, attempts, index, family, peers),
-        *_reconcile_fdb(ip, attempts, index, peers),
-        *_reconcile_routes(ip, attempts, index, family, peers),
-    ]
+    yield from _reconcile_neighbours(ip, attempts, index, family, peers)
+    yield from _reconcile_fdb(ip, attempts, index, peers)
+    yield from _reconcile_routes(ip, attempts, index, family, peers)
     attempts.end()
-    return repairs
 
 
 def change_peers(
