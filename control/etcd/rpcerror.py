@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import grpc
 import grpc.aio
@@ -37,10 +38,14 @@ def is_auth_off(error: grpc.aio.AioRpcError) -> bool:
     return "authentication is not enabled" in in_words(error)
 
 
-def in_words(error: grpc.aio.AioRpcError) -> str:
-    """What went wrong."""
+def in_words(error: grpc.aio.AioRpcError, secrets: Iterable[str] = ()) -> str:
+    """What went wrong, without the secrets: who answers may repeat what it was told,
+    and what we say of it is shown to whoever asks for our health."""
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return LATE
-    text = " ".join((error.details() or error.code().name).split())
+    text = error.details() or error.code().name
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "...")
+    text = " ".join(text.split())
     text = text.rpartition("last error: ")[2]
     return re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)[:300]

@@ -258,7 +258,8 @@ class Servers:
             if rpcerror.is_refusal(error):
                 raise self._refusal(error) from None
             self._rotate(server)
-            reason = rpcerror.in_words(error).replace(f"ipv4:{server.address}: ", "")
+            reason = rpcerror.in_words(error, self._secrets())
+            reason = reason.replace(f"ipv4:{server.address}: ", "")
             if rpcerror.TLS_ALERT in reason:
                 reason = self._refused(reason)
             raise StoreUnavailable(f"{server.address}: {reason}") from None
@@ -274,8 +275,14 @@ class Servers:
 
     def _refusal(self, error: grpc.aio.AioRpcError) -> StoreError:
         user, prefix = self._settings.username, self._settings.prefix
-        reason = rpcerror.in_words(error)
-        return StoreError(f"etcd refuses: {reason} (user={user!r} prefix={prefix!r})")
+        reason = rpcerror.in_words(error, self._secrets())
+        refusal = StoreError(f"etcd refuses: {reason} (prefix={prefix!r})")
+        refusal.add_note(f"for the user {user!r}")  # whom /readyz does not name
+        return refusal
+
+    def _secrets(self) -> tuple[str, str]:
+        """What no error may tell."""
+        return self._settings.password, self._token or ""
 
     def _refused(self, reason: str) -> str:
         """What a handshake means that the server has ended."""

@@ -33,7 +33,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from flannelette.control.errors import StoreError
+from flannelette.control.errors import StoreError, one_line
 from flannelette.control.etcd import servers
 from flannelette.control.etcd.settings import EtcdSettings
 from flannelette.control.etcd.store import EtcdStore
@@ -230,13 +230,14 @@ async def opened(settings: EtcdSettings) -> AsyncIterator[EtcdStore]:
 
 
 async def refusal(settings: EtcdSettings) -> str:
-    """Why a store with these settings cannot read the configuration."""
+    """Why a store with these settings cannot read the configuration: all that the
+    operator is told."""
     # It is known at once, and tried again until the budget is used up.
     quick = patch.object(servers, "BUDGET", 1.5)
     with quick, pytest.raises(StoreError) as caught:
         async with opened(settings) as store:
             await store.network_config()
-    text = str(caught.value)
+    text = one_line(caught.value)
     assert "\n" not in text
     return text
 
