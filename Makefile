@@ -48,7 +48,8 @@ bench-control: setup
 # Besides what is used: a browser, and what reads captures, tables and firewalls.
 test: setup
 	@.ci/system-packages chromium:chromium tshark:tshark nft:nftables iptables:iptables \
-		sqlite3:sqlite3 systemd-analyze:systemd /usr/lib/cni/bridge:containernetworking-plugins
+		sqlite3:sqlite3 systemd-analyze:systemd faketime:faketime \
+		/usr/lib/cni/bridge:containernetworking-plugins
 	@$(MAKE) --no-print-directory peers || echo "no flanneld: tests/interop will skip"
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(ARGS)
 
