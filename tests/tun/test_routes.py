@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
@@ -15,19 +14,10 @@ from flannelette.tun.routes import Exit, Way
 from tests.helpers import freshnet
 from tests.helpers.freshnet import ip, shown
 from tests.helpers.ns import needs_namespaces
+from tests.helpers.vxlandevices import LOWER as EXTERNAL, WIRE, with_netlink
 
 pytestmark = needs_namespaces
 
-EXTERNAL = 7
-"""Index of the external interface."""
-WIRE = (
-    f"link add name eth0 index {EXTERNAL} type veth peer name wire0",
-    "link set eth0 up",
-    "link set wire0 up",
-    "link set lo up",
-    "address add 192.0.2.1/24 dev eth0",
-    "address add 2001:db8::1/64 dev eth0 nodad",
-)
 B, C = IPv4Network("10.5.2.0/24"), IPv4Network("10.5.3.0/24")
 B6, C6 = IPv6Network("fd00:5:0:2::/64"), IPv6Network("fd00:5:0:3::/64")
 OVERLAY = IPv4Network("10.5.0.0/16"), IPv6Network("fd00:5::/32")
@@ -37,10 +27,6 @@ DESIRED: dict[Network, Address] = {
     B6: ip_address("2001:db8::2"),
     C6: ip_address("2001:db8::3"),
 }
-
-
-def with_netlink(body: Callable[[Netlink], Awaitable[None]]) -> None:
-    freshnet.with_netlink(body, WIRE)
 
 
 def told(*networks: Network) -> list[str]:
