@@ -31,11 +31,6 @@ from tests.helpers.watched import (
 WATCH = Watch(((6, 0, 0, 65535),), 128, 0b11)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "o.sock"
-
-
 def heard(observer: Observer, count: int) -> list[Event]:
     """So many events, and then no more."""
     events: list[Event] = []
