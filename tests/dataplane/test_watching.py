@@ -14,7 +14,6 @@ import pytest
 from flannelette.dataplane.forwarder import (
     EVENT,
     Direction,
-    Endpoint,
     EventKind,
     Forwarder,
     Watch,
@@ -22,6 +21,7 @@ from flannelette.dataplane.forwarder import (
 from flannelette.dataplane.underlay import open_underlay
 from tests.helpers.bench import drain
 from tests.helpers.forwarders import (
+    ENDPOINT,
     LOOPBACK,
     fail,
     new_queues,
@@ -31,9 +31,8 @@ from tests.helpers.forwarders import (
     underlay,
     until,
 )
-from tests.helpers.packets import MTU, TUN_ADDRESS, packet
+from tests.helpers.packets import packet
 
-ENDPOINT = Endpoint(TUN_ADDRESS, MTU)
 READS = Watch(kinds=1 << EventKind.READ)
 
 
