@@ -11,9 +11,8 @@ from flannelette.control import operator
 
 
 @pytest.mark.parametrize("text", ["/run/\udcff.sock", "\ud800", "a\nb"])
-async def test_paths_that_are_no_utf_8(tmp_path: Path, text: str) -> None:
+async def test_paths_that_are_no_utf_8(path: Path, text: str) -> None:
     """As Python has them: half of a surrogate pair for each odd byte."""
-    path = tmp_path / "socket"
     async with operator.serve(path, {"status": lambda: {"last_error": text}}):
         answer = await asyncio.to_thread(operator.ask, path, "status")
     assert answer == {"last_error": text}
