@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -159,13 +160,23 @@ def test_a_failed_comparison_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     use_variant(tmp_path, "nft", monkeypatch)
+    failed: list[OSError] = []
+
+    async def noted(command: Sequence[str], text: str = "") -> str:
+        try:
+            return await tool.run(command, text)
+        except OSError as error:
+            failed.append(error)
+            raise
+
+    monkeypatch.setattr("flannelette.control.rules.iptables.run", noted)
 
     async def body() -> None:
         keeper = await started()
         (tmp_path / "iptables-save").rename(tmp_path / "gone")
         async with kept(keeper):
-            await eventually(lambda: keeper.error is not None)
-            await asyncio.sleep(0.1)
+            await eventually(lambda: len(failed) > 3)
+            assert keeper.error is not None
             said("iptables -t nat -F")
             (tmp_path / "gone").rename(tmp_path / "iptables-save")
             await eventually(lambda: keeper.error is None and in_order())
