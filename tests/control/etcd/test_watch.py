@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from itertools import count, islice
 from pathlib import Path
@@ -27,7 +27,6 @@ from flannelette.control.etcd.watch import (
 )
 from flannelette.control.lease import Added, Removed
 from tests.helpers.etcd import (
-    Etcd,
     require_etcd,
     running_etcd,
     settled as settled,
@@ -43,24 +42,6 @@ from tests.helpers.storerig import (
 )
 
 require_etcd()
-
-
-@pytest.fixture
-async def place(etcd: Etcd) -> AsyncIterator[Place]:
-    async with placed(etcd) as place:
-        yield place
-
-
-@pytest.fixture
-async def proxy(etcd: Etcd) -> AsyncIterator[EtcdProxy]:
-    async with EtcdProxy(etcd) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def proxied(etcd: Etcd, proxy: EtcdProxy) -> AsyncIterator[Place]:
-    async with placed(etcd, proxy) as place:
-        yield place
 
 
 # Where nothing breaks.
