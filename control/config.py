@@ -122,7 +122,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Config:
     if values["kube-subnet-mgr"]:
         raise ConfigError(
             "--kube-subnet-mgr=true: leases in Kubernetes are not supported yet: "
-            "give --store, or the --etcd flags"
+            "without this flag they are in etcd, or where --store says"
         )
     values |= {
         "iptables-forward-rules": said.get("iptables-forward-rules"),

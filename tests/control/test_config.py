@@ -248,6 +248,19 @@ def test_halves_are_refused(argv: list[str], message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("store", [[], ["--store=local:/x.db"]])
+def test_a_store_in_kubernetes_is_refused_whatever_else_is_given(
+    store: list[str],
+) -> None:
+    """What is given already is not asked for."""
+    with pytest.raises(ConfigError, match="not supported yet") as caught:
+        parse(["--kube-subnet-mgr", *store], {})
+    assert str(caught.value).endswith(
+        "without this flag they are in etcd, or where --store says"
+    )
+    assert "give" not in str(caught.value)
+
+
 def test_the_operator_socket_lies_beside_the_subnet_file() -> None:
     settings = parse(["--subnet-file=/tmp/n1/subnet.env"], {})
     assert settings.operator_socket == Path("/tmp/n1/flannelette.sock")
