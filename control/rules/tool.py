@@ -59,7 +59,9 @@ async def run(command: Sequence[str], text: str = "") -> str:
     if process.returncode:
         said = " ".join(said.split())
         why = said[:_SAID_MOST] or f"exit {process.returncode}"
-        raise (RulesBusy if _LOCKED in said else HostError)(f"{name}: {why}")
+        if not why.startswith(name):  # many say themselves who speaks
+            why = f"{name}: {why}"
+        raise (RulesBusy if _LOCKED in said else HostError)(why)
     return printed
 
 

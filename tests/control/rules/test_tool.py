@@ -62,6 +62,8 @@ def test_what_is_said_and_what_is_complained_of(loop: Loop) -> None:
         assert await sh(r"printf '\377'") == "\ufffd"
         with pytest.raises(HostError, match=r"^sh: no such thing$"):
             await sh("echo no such >&2; echo thing >&2; exit 3")
+        with pytest.raises(HostError, match=r"^sh: 1: no$"):  # not "sh: sh: 1: no"
+            await sh("echo sh: 1: no >&2; exit 2")
         with pytest.raises(HostError, match=r"^sh: exit 3$"):
             await sh("echo said; exit 3")
         with pytest.raises(HostError, match=r"^sh: x{300}$"):
