@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -14,12 +15,27 @@ from flannelette.control import config, flags
 from flannelette.control.errors import ConfigError
 
 
+class _Formatter(argparse.HelpFormatter):
+    """argparse's, but lines break at spaces alone: names such as FLANNEL-FWD stay
+    whole, as they are searched for."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = self._split_lines(text, width - len(indent))
+        return "\n".join(indent + line for line in lines)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, with our way to say that something is wrong."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(
-            f"flannelette {command}", description=description, allow_abbrev=False
+            f"flannelette {command}",
+            description=description,
+            formatter_class=_Formatter,
+            allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from flannelette.control import config
@@ -57,6 +59,29 @@ def test_the_other_commands_have_their_help(command: str, capsys: Capture) -> No
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: flannelette {command}")
     assert err == ""
+
+
+COMMANDS = [
+    ["status"],
+    ["net-config"],
+    ["docker-opts"],
+    ["capture"],
+    ["trace"],
+    ["top"],
+    ["cleanup"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_breaks_no_name_in_two(
+    command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the hyphens of FLANNEL-FWD, for one, however wide the terminal is."""
+    for columns in range(40, 100):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main([*command, "--help"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert not [line for line in lines if re.search(r"\w-$", line)]
 
 
 # ---- wrong input ---------------------------------------------------------------------
