@@ -12,6 +12,12 @@ LATE = "no answer in time"
 TLS_ALERT = "TSI_DATA_CORRUPTED"
 """Said where a server ends the handshake, for it does not take our certificate."""
 
+_OTHER_SCHEME = re.compile(
+    "[Ss]ocket closed|Connection reset|WRONG_VERSION_NUMBER|an http1[.]x server"
+)
+"""Said, among other reasons, where one end speaks TLS and the other does not."""
+_ADDRESS = re.compile(r"ipv[46]:(\S+): (?:connect failed: addr: \S+ error: )?")
+"""Before what is the matter there."""
 _REFUSALS = {
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -38,6 +44,11 @@ def is_auth_off(error: grpc.aio.AioRpcError) -> bool:
     return "authentication is not enabled" in in_words(error)
 
 
+def may_be_the_scheme(reason: str) -> bool:
+    """Is it what is said where http:// should be https://, or the reverse?"""
+    return _OTHER_SCHEME.search(reason) is not None
+
+
 def in_words(error: grpc.aio.AioRpcError, secrets: Iterable[str] = ()) -> str:
     """What went wrong, without the secrets: who answers may repeat what it was told,
     and what we say of it is shown to whoever asks for our health."""
@@ -48,4 +59,5 @@ def in_words(error: grpc.aio.AioRpcError, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, "...")
     text = " ".join(text.split())
     text = text.rpartition("last error: ")[2]
+    text = _ADDRESS.sub(r"\1: ", text.replace("%5B", "[").replace("%5D", "]"))
     return re.sub(r"^[A-Z_]+: |etcdserver: ", "", text)[:300]

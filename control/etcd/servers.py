@@ -93,6 +93,8 @@ class Servers:
         self._servers: dict[str, Server] = {}
         self._silent: set[str] = set()
         """Those of which it was said that they do not answer."""
+        self._heard: set[str] = set()
+        """Those that have answered once: scheme and port are right."""
         # None: to be fetched; empty: etcd wants none.
         self._token: str | None = None if settings.username else ""
         self._login = asyncio.Lock()
@@ -129,6 +131,7 @@ class Servers:
             self.answered, self.error = False, str(error)
             raise
         self.answered, self.error = True, None
+        self._heard.add(server.address)
         self._tell(server, failures)
         return answer
 
@@ -256,12 +259,15 @@ class Servers:
             yield
         except grpc.aio.AioRpcError as error:
             if rpcerror.is_refusal(error):
+                self._heard.add(server.address)
                 raise self._refusal(error) from None
             self._rotate(server)
             reason = rpcerror.in_words(error, self._secrets())
-            reason = reason.replace(f"ipv4:{server.address}: ", "")
+            reason = reason.removeprefix(f"{server.address}: ")
             if rpcerror.TLS_ALERT in reason:
                 reason = self._refused(reason)
+            elif server.address not in self._heard:
+                reason = self._with_scheme(reason)
             raise StoreUnavailable(f"{server.address}: {reason}") from None
         except (
             StoreUnavailable,
@@ -289,6 +295,13 @@ class Servers:
         if end := self._certificates.ran_out():
             return f"our client certificate ran out at {end}"
         return f"the server seems to refuse our client certificate ({reason})"
+
+    def _with_scheme(self, reason: str) -> str:
+        """Of a server that has never answered."""
+        if not rpcerror.may_be_the_scheme(reason):
+            return reason
+        other = "http" if self._settings.tls else "https"
+        return f"{reason} (is it {other}:// there?)"
 
     def _rotate(self, failed: Server) -> None:
         """Make the next server current, unless somebody has done so already."""

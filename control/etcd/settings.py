@@ -121,9 +121,23 @@ def read_tls(settings: EtcdSettings) -> TLSFiles | None:
     except OSError as error:
         raise ConfigError(
             f"--etcd-certfile {settings.certfile}, "
-            f"--etcd-keyfile {settings.keyfile}: {error}"
+            f"--etcd-keyfile {settings.keyfile}: {_not_pem(cert, key) or error}"
         ) from None
     return TLSFiles(ca, key, cert)
+
+
+def _not_pem(cert: bytes, key: bytes) -> str | None:
+    """What is wrong with files of which OpenSSL says no more than "PEM lib"."""
+    if _CERTIFICATE not in cert:
+        swapped = _KEY in cert and _CERTIFICATE in key
+        return "swapped, it seems" if swapped else "no certificate in the first"
+    if _KEY not in key:
+        return "no private key in the second"
+    return "the private key is encrypted" if b"ENCRYPTED" in key else None
+
+
+# The ends of PEM's first lines, whichever kind it is.
+_CERTIFICATE, _KEY = b" CERTIFICATE-----", b"PRIVATE KEY-----"
 
 
 def _read(flag: str, path: str) -> bytes:

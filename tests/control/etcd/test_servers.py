@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -131,6 +132,26 @@ async def test_no_server_at_all_is_said_in_one_line() -> None:
     for endpoint in endpoints:
         assert endpoint.removeprefix("http://") in text
     assert (status.connected, status.error) == (False, text)
+
+
+async def test_who_has_answered_once_is_not_suspected_to_speak_tls(
+    own_etcd: Etcd,
+) -> None:
+    """What a wrong scheme looks like is then something else."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with opened(own_etcd.settings()) as store:
+        await acquire(store, IPS[0])
+        own_etcd.stop()
+        said = ""
+        async with await asyncio.start_server(hang_up, "127.0.0.1", own_etcd.port):
+            while not re.search("ocket closed|Connection reset", said):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await store.network_config()
+                said = str(caught.value)
+    assert "://" not in said
 
 
 async def test_a_frozen_server_does_not_hold_a_call_for_ever(own_etcd: Etcd) -> None:

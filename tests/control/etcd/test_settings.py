@@ -210,6 +210,25 @@ def test_a_key_of_another_certificate_is_refused(tls: TLSPaths) -> None:
         read_tls(settings)
 
 
+@pytest.mark.parametrize(
+    ("cert", "key", "why"),
+    [
+        ("client_key", "client_cert", "swapped, it seems"),
+        ("client_key", "client_key", "no certificate in the first"),
+        ("client_cert", "client_cert", "no private key in the second"),
+    ],
+)
+def test_files_that_hold_something_else_are_named(
+    tls: TLSPaths, cert: str, key: str, why: str
+) -> None:
+    """OpenSSL says "PEM lib" of all that."""
+    certfile, keyfile = getattr(tls, cert), getattr(tls, key)
+    with pytest.raises(ConfigError) as caught:
+        read_tls(EtcdSettings(("https://a:1",), certfile=certfile, keyfile=keyfile))
+    said = f"--etcd-certfile {certfile}, --etcd-keyfile {keyfile}: {why}"
+    assert str(caught.value) == said
+
+
 def test_an_encrypted_key_is_refused_and_asks_nobody(
     tls: TLSPaths, tmp_path: Path
 ) -> None:
@@ -223,7 +242,7 @@ def test_an_encrypted_key_is_refused_and_asks_nobody(
     settings = EtcdSettings(
         ("https://a:1",), certfile=tls.client_cert, keyfile=str(key)
     )
-    with pytest.raises(ConfigError, match="--etcd-keyfile"):
+    with pytest.raises(ConfigError, match=r"--etcd-keyfile .*: .* is encrypted$"):
         read_tls(settings)
 
 

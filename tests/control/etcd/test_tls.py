@@ -109,8 +109,13 @@ async def test_plaintext_and_tls_do_not_meet(
     https = etcd.url.replace("http:", "https:")
     http = tls_etcd.url.replace("https:", "http:")
     """Either end may be the one that hangs up, and gRPC says which."""
-    for settings in (EtcdSettings((https,), cafile=tls.ca), EtcdSettings((http,))):
-        assert re.search("ocket closed|Connection reset", await refusal(settings))
+    for settings, other in (
+        (EtcdSettings((https,), cafile=tls.ca), "http"),
+        (EtcdSettings((http,)), "https"),
+    ):
+        text = await refusal(settings)
+        assert re.search("ocket closed|Connection reset", text)
+        assert f"(is it {other}:// there?)" in text
 
 
 def test_a_handshake_that_fails_writes_nothing_to_stderr(
