@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -81,11 +82,14 @@ def _who_may_have_it(backend: Backend) -> str:
     """The port."""
     if not isinstance(backend, VxlanBackend):
         return "another daemon may have it, such as flanneld: stop that first"
-    device = backend.device  # W11
-    return (
-        f"the kernel's device {device} may have it, which flanneld leaves behind: "
-        f"stop that, then `ip link delete {device}`"
-    )
+    there = {name for _, name in socket.if_nameindex()}
+    for device in (backend.device, backend.device6):  # W11
+        if device in there:
+            return (
+                f"the kernel's device {device} may have it, which flanneld leaves "
+                f"behind: stop that, then `ip link delete {device}`"
+            )
+    return "another program or device has it: stop that first"
 
 
 class UserCarrier:
