@@ -16,10 +16,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import (
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
+from functools import partial
 from typing import Any
 
 from flannelette.control import (
@@ -36,15 +41,11 @@ from flannelette.control.blackhole import open_blackholes
 from flannelette.control.carrier import Carrier
 from flannelette.control.carriers import open_carrier
 from flannelette.control.config import Config
-from flannelette.control.errors import (
-    HostError,
-    NetworkConfigError,
-    StoreUnavailable,
-)
+from flannelette.control.errors import NetworkConfigError, StoreUnavailable
 from flannelette.control.extensioncarrier import ExtensionCarrier
 from flannelette.control.handover import takeover
 from flannelette.control.handover.handover import Handover
-from flannelette.control.handover.takeover import Predecessor
+from flannelette.control.handover.succession import Succession, Successors
 from flannelette.control.health.figures import Figures, figures
 from flannelette.control.health.lag import Lag
 from flannelette.control.health.look import facts
@@ -121,8 +122,7 @@ class Agent:
         self._plan: Plan | None = None
         self._node: Node | None = None
         self._waiting_for: str | None = None
-        self._asking: set[socket.socket] = set()
-        """Who would take over from us."""
+        self._successors = Successors(handover, self._let_go)
 
     async def run(self) -> None:
         """Start and stay. Raises ControlError or OSError; ends only by cancellation."""
@@ -130,7 +130,6 @@ class Agent:
         subnetfile.check(config.subnet_file)
         async with AsyncExitStack() as stack:
             stack.callback(self._carry_no_more)  # the last thing: until then, forward
-            tasks = await stack.enter_async_context(TaskGroup())
             stack.enter_context(_in_background(self.reporter.report(), "report"))
             netlink = Netlink()
             stack.push_async_callback(netlink.close)
@@ -140,13 +139,7 @@ class Agent:
             store = self._store = open_store(config)
             stack.push_async_callback(store.close)
             stack.enter_context(signals.handled(signal.SIGHUP, self._on_hangup))
-            succession: asyncio.Task[None] | None = None
-            if (before := self._handover.predecessor) is None:
-                await self._listen(stack)
-                self._tell_if_forwarding()
-            else:
-                succeed = self._succeed(before, stack)
-                succession = tasks.create_task(succeed, name="succession")
+            succession = await self._take_place(stack)
             network = await self._network_config(store)
             backend = choice.from_config(network)
             if backend.dual_underlay:
@@ -154,8 +147,8 @@ class Agent:
             plan = self._plan = Plan(external, network, backend)
             rules = await open_rules(config, network)
             # ---- from here on the machine and the cluster change ---------------------
-            if succession is not None and not await self._handover.succeed():
-                await self._until(succession)
+            if succession is not None:
+                await succession.complete()
             carrier = open_carrier(config, plan, netlink, self._handover)
             self._carrier = carrier
             self._handover.refuse("the packets are not carried by us now")
@@ -172,61 +165,56 @@ class Agent:
             stack.enter_context(_in_background(announce, "announce"))
             await node.live()
 
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        """To operators, and to those who ask for our health. Raises HostError,
-        OSError."""
+    async def _take_place(self, stack: AsyncExitStack) -> Succession | None:
+        """Listen now, or in the end, if another daemon is still there. Raises
+        HostError, OSError."""
+        if (before := self._handover.predecessor) is None:
+            await stack.enter_async_context(self._listening())
+            self._tell_if_forwarding()
+            return None
+        listening = partial(self._listening, alone=True)
+        path = self._config.operator_socket
+        succession = Succession(self._handover, before, path, listening, self._go_on)
+        tasks = await stack.enter_async_context(TaskGroup())
+        tasks.create_task(succession.run(), name="succession")
+        return succession
+
+    @asynccontextmanager
+    async def _listening(self, *, alone: bool = False) -> AsyncIterator[None]:
+        """To operators, and to those who ask for our health; `alone` as of
+        operator.serve(). Raises HostError, OSError."""
         config = self._config
         commands = {"status": self._report}
         streams = {"watch": self._watch}
-        talks = {takeover.COMMAND: self._hand_over}
-        await stack.enter_async_context(
-            operator.serve(config.operator_socket, commands, streams, talks)
-        )
-        if self._health_at is not None:
-            from flannelette.control.health import service
+        talks = {takeover.COMMAND: self._successors.hand_over}
+        path = config.operator_socket
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                operator.serve(path, commands, streams, talks, alone=alone)
+            )
+            if self._health_at is not None:
+                from flannelette.control.health import service
 
-            at = self._health_at, config.healthz_port
-            health = service.serve(*at, self._verdict, self._figures)
-            await stack.enter_async_context(health)
+                at = self._health_at, config.healthz_port
+                health = service.serve(*at, self._verdict, self._figures)
+                await stack.enter_async_context(health)
+            yield
 
-    async def _succeed(self, before: Predecessor, stack: AsyncExitStack) -> None:
-        """Have the place of the daemon before once it has ended; if it was not us who
-        ended it, forward. Raises HostError, OSError."""
-        await before.ended()
-        await self._listen(stack)
-        if not self._handover.forwards:
-            self._handover.go_on()
-            self._tell_if_forwarding()
-
-    async def _until(self, succession: asyncio.Task[None]) -> None:
-        """The daemon before ends unasked. Raises HostError."""
-        done, _ = await asyncio.wait({succession}, timeout=takeover.PATIENCE)
-        if not done:
-            raise HostError("the daemon before neither hands over nor ends")
-        succession.result()
-
-    async def _hand_over(self, connection: socket.socket) -> None:
-        """To another daemon, and to one only. Raises HostError, OSError."""
-
-        def end(pid: int) -> None:
-            if self._stop.is_set():
-                raise HostError("it ends already, or hands over to another")
-            self._carry_no_more()
-            for other in self._asking - {connection}:
-                takeover.refuse(other, "it hands over to another")
-            self.reporter.succeeded_by(pid)
-            self._stop.set()
-
-        self._asking.add(connection)
-        try:
-            await takeover.hand_over(connection, self._handover.offer(), end)
-        finally:
-            self._asking.discard(connection)
+    def _go_on(self) -> None:
+        """The daemon before has ended unasked."""
+        self._handover.go_on()
+        self._tell_if_forwarding()
 
     def _tell_if_forwarding(self) -> None:
         """Also while there is no store, pods may start."""
         if self._handover.forwards and self._config.subnet_file.exists():
             self.reporter.ready()
+
+    def _let_go(self, pid: int) -> None:
+        """That process takes over."""
+        self._carry_no_more()
+        self.reporter.succeeded_by(pid)
+        self._stop.set()
 
     def _carry_no_more(self) -> None:
         if self._carrier is not None:

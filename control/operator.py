@@ -33,6 +33,7 @@ from contextlib import (
     aclosing,
     asynccontextmanager,
     contextmanager,
+    nullcontext,
     suppress,
 )
 from pathlib import Path
@@ -59,7 +60,7 @@ REQUEST_MAX = 1 << 17
 DEADLINE = 5.0
 """Seconds for one exchange, on either side; of a stream, for its first line and for
 what is left once the client wants no more. Between them it may be slow."""
-_LOCK_RETRY = 0.05
+LOCK_RETRY = 0.05
 
 
 @asynccontextmanager
@@ -68,15 +69,17 @@ async def serve(
     commands: Commands,
     streams: Streams | None = None,
     talks: Talks | None = None,
+    *,
+    alone: bool = False,
 ) -> AsyncIterator[None]:
     """Answer commands at path until the context ends; then the socket is gone.
 
     A command's result must be fit for JSON. Raises HostError when another daemon
-    answers at path or something else is there, OSError when it cannot listen."""
+    answers at path or something else is there, OSError when it cannot listen. `alone`:
+    the caller is in starting_alone()."""
     with ExitStack() as stack:
         try:
-            make_directory(path.parent)
-            async with _starting_alone(path.parent):
+            async with nullcontext() if alone else starting_alone(path):
                 listener = stack.enter_context(_listening(path))
         except OSError as error:
             error.add_note(f"while opening the operator socket {path}")
@@ -215,17 +218,33 @@ def _encode(document: object) -> bytes:
 
 
 @asynccontextmanager
-async def _starting_alone(directory: Path) -> AsyncIterator[None]:
-    """Hold a lock against another daemon that starts here at this very moment: both
-    would find the socket file stale, and the later would remove the earlier's."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+async def starting_alone(path: Path) -> AsyncIterator[None]:
+    """Keep other daemons from beginning to listen at path: two that find a stale socket
+    there would both do so, and the later would remove the earlier's. Raises HostError
+    if another keeps us from it, OSError."""
+    make_directory(path.parent)
+    with _directory(path) as fd:
         deadline = time.monotonic() + DEADLINE
         while not _locked(fd):
             if time.monotonic() > deadline:
-                raise HostError(f"another process keeps {directory} locked")
-            await asyncio.sleep(_LOCK_RETRY)
+                raise HostError(f"another process keeps {path.parent} locked")
+            await asyncio.sleep(LOCK_RETRY)
         yield
+
+
+@contextmanager
+def if_alone(path: Path) -> Iterator[bool]:
+    """As starting_alone(), but without waiting: is it so? Raises OSError."""
+    with _directory(path) as fd:
+        yield _locked(fd)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    """Of that path: what is locked. Raises OSError."""
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
     finally:
         os.close(fd)
 

@@ -23,6 +23,9 @@ fails?
   and it is not ours to kill it: the new one ends.
 - An old daemon that has said "gone" and does not end does not forward. The new one does
   all that a daemon does, and listens as soon as it can.
+- Who comes when the old one listens no more and the new one does not yet must not find
+  the place free: the new one has it locked (operator.starting_alone) from before its
+  "go" until it listens. Who would take over waits for that, and any other one ends.
 """
 
 from __future__ import annotations
@@ -34,12 +37,20 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flannelette.control.errors import HostError
-from flannelette.control.operator import DEADLINE, connect, document, no_answer
+from flannelette.control.operator import (
+    DEADLINE,
+    LOCK_RETRY,
+    connect,
+    document,
+    if_alone,
+    no_answer,
+)
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +148,8 @@ class Predecessor:
             if not data:
                 return b""
             self._received += data
-        return self._received
+        line, newline, _ = self._received.partition(b"\n")
+        return line + newline
 
     def _say_it_stays(self) -> None:
         log.warning("the daemon before does not end: pid=%d", self._pid)
@@ -157,7 +169,7 @@ class Predecessor:
         with suppress(OSError):  # nothing, or our "go" was not read any more
             said += self._connection.recv(_ROOM, socket.MSG_PEEK)
         if said.startswith(b"{"):
-            document(self._path, said)  # an error's
+            document(self._path, said.partition(b"\n")[0])  # an error's
 
     def _wait_no_more(self) -> None:
         if self._overdue is not None:
@@ -175,15 +187,35 @@ def _close_all(fds: list[int]) -> None:
 
 
 def find(path: Path) -> Predecessor | None:
-    """The daemon at path; None, which is logged, if there is none. Raises HostError if
-    it hands nothing over."""
+    """The daemon at path; None, which is logged, if there is none. Blocks while another
+    one that has taken over does not listen yet. Raises HostError if the daemon hands
+    nothing over, OSError."""
+    deadline = time.monotonic() + PATIENCE
+    said = False
+    while True:
+        try:
+            with if_alone(path) as alone:  # and nobody begins while we look
+                there = _is_there(path)
+        except FileNotFoundError:
+            alone, there = True, False
+        if there:
+            return Predecessor(path)
+        if alone:
+            log.info("there is no daemon to take over from: socket=%s", path)
+            return None
+        if time.monotonic() > deadline:
+            raise HostError(f"another process keeps {path.parent} locked")
+        if not said:
+            log.info("waiting for a daemon that starts: socket=%s", path)
+            said = True
+        time.sleep(LOCK_RETRY)
+
+
+def _is_there(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # EAGAIN: it is there, and its queue is full
         error = probe.connect_ex(os.fspath(path))
-    if error in (errno.ENOENT, errno.ECONNREFUSED):
-        log.info("there is no daemon to take over from: socket=%s", path)
-        return None
-    return Predecessor(path)
+    return error not in (errno.ENOENT, errno.ECONNREFUSED)
 
 
 # ---- the old daemon ------------------------------------------------------------------

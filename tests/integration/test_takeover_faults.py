@@ -3,12 +3,13 @@ forwards, and never two."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ BEGINS = "external interface: "
 OTHER = "10.5.250.0-24"
 VALUE = b'{"PublicIP":"192.0.2.77","PublicIPv6":null}'
 HANGS = """
-import signal, socket, sys
-path, names, *fds = sys.argv[1:]
+import os, signal, socket, sys
+leaves, path, names, *fds = sys.argv[1:]
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 listener.bind(path)
 listener.listen()
@@ -46,9 +47,12 @@ assert connection.recv(100) == b"go\\n"
 connection.sendall(b"gone\\n")
 for fd in fds:
     socket.close(int(fd))
+if leaves:
+    listener.close()
+    os.unlink(path)
 signal.pause()
 """
-"""A daemon that hands over, and does not end."""
+"""A daemon that hands over, and does not end; `leaves`: and listens no more."""
 
 
 @pytest.fixture
@@ -127,17 +131,18 @@ def test_the_old_one_hands_over_to_another(udp: Restarts) -> None:
     assert udp.lab.log(1).count(WENT_ON) == 1
 
 
-def test_the_old_one_does_not_end(udp: Restarts) -> None:
-    """It forwards no more, so the new one does, and is a node as soon as it can be; it
-    listens once the old one has ended after all."""
-    path = operator_socket(udp)
-    old = udp.lab.cluster.daemons[1].process
-    with asking(udp) as (connection, fds):
+@contextmanager
+def hanging(it: Restarts, leaves: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """In place of the daemon of host 1 from here on."""
+    path = operator_socket(it)
+    old = it.lab.cluster.daemons[1].process
+    with asking(it) as (connection, fds):
         connection.sendall(b"go\n")
         assert connection.recv(100) == b"gone\n"
         assert old.wait(DEADLINE) == 0
+        handed = [" ".join(fds), *map(str, fds.values())]
         hangs = subprocess.Popen(
-            [sys.executable, "-c", HANGS, path, " ".join(fds), *map(str, fds.values())],
+            [sys.executable, "-c", HANGS, leaves, path, *handed],
             pass_fds=list(fds.values()),
             stdout=subprocess.PIPE,
         )
@@ -145,15 +150,53 @@ def test_the_old_one_does_not_end(udp: Restarts) -> None:
         try:
             assert hangs.stdout is not None
             hangs.stdout.readline()
-            before = len(udp.lab.log(1))
-            udp.lab.cluster.start_daemon(1, "--take-over")
-            until(lambda: "ready: subnet=" in udp.lab.log(1)[before:])
-            udp.lab.reach(1, 2)
-            assert hangs.poll() is None
+            yield hangs
         finally:
             hangs.kill()
+
+
+def take_over_from(it: Restarts, hangs: subprocess.Popen[bytes]) -> None:
+    before = len(it.lab.log(1))
+    it.lab.cluster.start_daemon(1, "--take-over")
+    until(lambda: "ready: subnet=" in it.lab.log(1)[before:])
+    it.lab.reach(1, 2)
+    assert hangs.poll() is None
+
+
+def test_the_old_one_does_not_end(udp: Restarts) -> None:
+    """It forwards no more, so the new one does, and is a node as soon as it can be; it
+    listens once the old one has ended after all."""
+    with hanging(udp) as hangs:
+        take_over_from(udp, hangs)
     udp.until_ready()
     until(lambda: len(udp.routes()) == 1)
+
+
+def test_nobody_comes_between(udp: Restarts) -> None:
+    """Who starts when the old one listens no more and the new one does not yet: one
+    that would take over does so from the new one, any other ends."""
+    daemons = udp.lab.cluster.daemons
+    with hanging(udp, "leaves") as hangs:
+        take_over_from(udp, hangs)
+        new = daemons[1]
+        udp.manager.forget()
+        other = udp.lab.cluster.start_daemon(1).process
+        until(lambda: starts_to_listen(other.pid, new.socket))
+        last = udp.lab.cluster.start_daemon(1, "--take-over")
+        until(lambda: new.socket.exists() or "waiting for a daemon" in udp.lab.log(1))
+    assert other.wait(DEADLINE) == 1
+    assert new.process.wait(DEADLINE) == 0
+    udp.until_ready()
+    assert last.process.poll() is None
+    udp.lab.reach(1, 2)
+
+
+def starts_to_listen(pid: int, path: Path) -> bool:
+    """It waits for the place to be free, or listens already."""
+    with suppress(FileNotFoundError):  # one that is closed meanwhile
+        if str(path.parent) in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir()):
+            return True
+    return path.exists()
 
 
 def test_the_new_one_gives_up_on_a_busy_one(udp: Restarts) -> None:

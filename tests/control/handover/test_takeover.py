@@ -129,6 +129,14 @@ async def test_it_ends_unasked(
     assert not await predecessor.go()
 
 
+async def test_it_refuses_twice(waiting: tuple[Predecessor, socket.socket]) -> None:
+    """It has handed over to another, and then our "go" has come."""
+    predecessor, connection = waiting
+    connection.sendall(b'{"error": "first"}\n{"error": "second"}\n')
+    with pytest.raises(HostError, match="answers: first"):
+        await predecessor.go()
+
+
 @pytest.mark.parametrize("answer", [b'{"error": "no"}\n', b"{\n", b"stay\n", b"\xff\n"])
 async def test_it_does_not_let_go(
     waiting: tuple[Predecessor, socket.socket], answer: bytes
