@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from flannelette.control.clients import attend
+from flannelette.control.errors import HostError
 from flannelette.control.health.http import (
     Refused,
     Request,
@@ -42,7 +43,7 @@ Handler = Callable[[Request], Response]
 
 async def resolve(host: Address | str) -> Address:
     """The address itself, or what a host's name stands for: of several the first IPv4
-    one, if there is any, as with Go's net.Listen. Raises OSError."""
+    one, if there is any, as with Go's net.Listen. Raises OSError, HostError."""
     if not isinstance(host, str):
         return host
     loop = asyncio.get_running_loop()
@@ -51,6 +52,8 @@ async def resolve(host: Address | str) -> Address:
     except OSError as error:
         error.add_note(f"looking up --healthz-ip {host}")
         raise
+    except UnicodeError:  # a label of it is empty or too long
+        raise HostError(f"--healthz-ip {host} is no host name") from None
     (*_, at) = min(found, key=lambda it: it[0] != socket.AF_INET)
     return ip_address(at[0])
 

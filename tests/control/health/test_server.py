@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flannelette.benchmarks.rig import Rig
+from flannelette.control.errors import HostError
 from flannelette.control.health import server
 from flannelette.control.health.http import HEAD_MAX, Request, Response
 from flannelette.control.health.server import CLIENTS, serve
@@ -212,6 +213,12 @@ async def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(OSError, match="Name or service not known") as caught:
         await server.resolve("health.example")
     assert caught.value.__notes__ == ["looking up --healthz-ip health.example"]
+
+
+@pytest.mark.parametrize("name", ["a..b", f"{'a' * 64}.example"])
+async def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(HostError, match=f"--healthz-ip {name} is no host name"):
+        await server.resolve(name)
 
 
 async def test_a_port_that_is_taken() -> None:
