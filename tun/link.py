@@ -52,7 +52,7 @@ from flannelette.tun.routes import (
     says_only,
     ways_to,
 )
-from flannelette.tun.vxlan import VxlanState, change_vxlan, reconcile_vxlan
+from flannelette.tun.vxlan import VxlanState, change_vxlan, reconcile_vxlan, vxlan_ports
 from flannelette.tun.vxlanpeers import VxlanPeer
 
 _ADDR_GEN_NONE = 1  # IN6_ADDR_GEN_MODE_NONE
@@ -117,6 +117,10 @@ class Netlink:
         Remove direct routes to its peers before: the kernel refuses an IPv6 one through
         the device (EINVAL) while its subnet is routed elsewhere."""
         return await self._worker.call(reconcile_vxlan, desired)
+
+    async def vxlan_ports(self) -> dict[str, int]:
+        """The kernel's VXLAN devices that are up, each with its UDP port."""
+        return await self._worker.call(vxlan_ports)
 
     async def change_vxlan(
         self, name: str, gone: Collection[VxlanPeer], new: Collection[VxlanPeer]

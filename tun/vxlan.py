@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from typing import Any
 
-from flannelette.tun.netlink import doing
+from flannelette.tun.interfaces import IFF_UP
+from flannelette.tun.netlink import doing, dump
 from flannelette.tun.repairs import (
     Address,
     family_of,
@@ -93,6 +94,22 @@ def change_vxlan(
     if link is None:
         raise OSError(errno.ENODEV, f"there is no device {name}")
     change_peers(ip, link["index"], gone, new)
+
+
+def vxlan_ports(ip: Any) -> dict[str, int]:
+    """Of the devices that are up, whosever they are; the others have no socket. Raises
+    OSError."""
+    with doing("listing the VXLAN devices"):
+        links = dump(ip.link)
+    return {
+        link.get("ifname"): link.get_nested(*_PORT)
+        for link in links
+        if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == _KIND
+        and link["flags"] & IFF_UP
+    }
+
+
+_PORT = ("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_VXLAN_PORT")
 
 
 # ---- the device ----------------------------------------------------------------------

@@ -103,15 +103,15 @@ def _strings(pid: int, name: str) -> list[str]:
 def _restart(pid: int) -> str | None:
     """By its service, if it has one of its own; else by its command line."""
     with suppress(OSError):
-        unit = _unit(str(pid))
-        if unit is not None and unit != _unit("self"):
+        unit = unit_of(str(pid))
+        if unit is not None and unit != unit_of("self"):
             return f"systemctl restart {unit}"
         again = _shown(_strings(pid, "cmdline"))
         return f"kill {pid} && tail -f /dev/null --pid={pid}; {again}"
     return None
 
 
-def _unit(process: str) -> str | None:
+def unit_of(process: str) -> str | None:
     """The system service that the process belongs to. Raises OSError."""
     text = (_PROC / process / "cgroup").read_text()
     found = re.search(r"^0::/system\.slice/(?:.*/)?([^/]+\.service)$", text, re.M)

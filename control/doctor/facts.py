@@ -99,6 +99,14 @@ class Daemon:
     """By a signal, so that it does nothing?"""
 
 
+class Holder(NamedTuple):
+    """Who has the port that a daemon would need."""
+
+    who: str
+    stop: str
+    """The command that makes it free, or that tells more."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
     error: str | None = None
@@ -119,6 +127,8 @@ class Facts:
     external: External | None = None
     external_error: str | None = None
     interfaces: Sequence[Interface] = ()
+    holder: Holder | None = None
+    """None: the port is free, a daemon runs, or it is not known."""
     settings: Mapping[str, int] = field(default_factory=dict)
     """Kernel settings by name, such as net.ipv4.ip_forward; those that are there."""
     ways: Mapping[Address, Way | None] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from flannelette.control.doctor.asking import ask_peers
 from flannelette.control.doctor.daemon import find
 from flannelette.control.doctor.facts import Facts, Peer, StoreFacts
 from flannelette.control.doctor.firewall import Chain, by_name
+from flannelette.control.doctor.port import holder
 from flannelette.control.errors import (
     ConfigError,
     HostError,
@@ -51,6 +52,9 @@ async def look(argv: Sequence[str], environ: Mapping[str, str]) -> Facts:
     netlink = Netlink()
     try:
         facts = await _with_links(facts, netlink)
+        if daemon.pid is None:
+            held = holder(facts, await netlink.vxlan_ports())
+            facts = replace(facts, holder=held)
         peers = _peers(facts)
         addresses = {peer.address for peer in peers}
         addresses |= {s.network_address for those in peers.values() for s in those}

@@ -61,6 +61,13 @@ def daemon(facts: Facts) -> Findings:
         )
     elif it.status is None:
         gone = it.pid is None
+        if gone and facts.holder is not None:
+            yield Finding(
+                "port-taken",
+                f"UDP port {facts.port} is taken: no daemon can start here",
+                f"it is held by {facts.holder.who}",
+                Cure(facts.holder.stop),
+            )
         yield Finding(
             "daemon-down" if gone else "daemon-silent",
             "no daemon runs here" if gone else f"the daemon (pid {it.pid}) is silent",

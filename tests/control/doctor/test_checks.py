@@ -11,7 +11,7 @@ import pytest
 
 from flannelette.control import config, statusdocument
 from flannelette.control.doctor.checks import diagnose
-from flannelette.control.doctor.facts import Daemon, Facts, Peer, PeerFacts
+from flannelette.control.doctor.facts import Daemon, Facts, Holder, Peer, PeerFacts
 from flannelette.control.interface import External
 from flannelette.dataplane.asking import Answer
 from flannelette.tun.interfaces import Interface
@@ -77,6 +77,17 @@ def test_nothing_is_wrong() -> None:
 def test_one_thing_is_wrong(check: str, changes: dict[str, Any]) -> None:
     facts = replace(HEALTHY, **changes)
     assert [it.check for it in diagnose(facts)] == [check]
+
+
+def test_who_has_the_port_goes_first() -> None:
+    """Of no concern to a daemon that has started."""
+    taken = replace(HEALTHY, holder=Holder("flanneld (pid 7)", "systemctl stop it"))
+    assert diagnose(taken) == []
+    down = replace(taken, daemon=Daemon(None, "connection refused"))
+    holder, daemon = diagnose(down)
+    assert (holder.check, holder.cure.command) == ("port-taken", "systemctl stop it")
+    assert "flanneld (pid 7)" in holder.cause
+    assert daemon.check == "daemon-down"
 
 
 def test_a_daemon_that_waits_is_not_blamed_for_what_it_waits_for() -> None:
