@@ -86,10 +86,12 @@ def test_without_an_interface_or_a_backend_nothing_is_known(taken: int) -> None:
 
 
 def beside(device: str, backend: Backend, *, up: bool = True) -> Holder | None:
-    """Where there is a VXLAN device of that name, on flanneld's port."""
+    """Where there is a VXLAN device of that name, on flanneld's port, and another that
+    is down, and so does not have it."""
 
     async def body() -> Holder | None:
-        ip(*FRESH, f"link add {device} type vxlan id 1 dev fl0 dstport 8472")
+        ip(*FRESH, "link add flannel.9 type vxlan id 9 dev fl0 dstport 8472")
+        ip(f"link add {device} type vxlan id 1 dev fl0 dstport 8472")
         if up:
             ip("link set fl0 up", f"link set {device} up")
         netlink = Netlink()
