@@ -13,7 +13,7 @@ from flannelette.control import mac
 from flannelette.control.backends.backend import Subnet
 from flannelette.control.backends.vxlan import VxlanBackend, vtep_mac
 from flannelette.control.config import Config, version
-from flannelette.control.handover.handover import Adopted
+from flannelette.control.handover.adopted import Adopted
 from flannelette.control.health.look import facts
 from flannelette.control.health.readiness import NotReady, Ready, judge
 from flannelette.control.node import Node

@@ -17,8 +17,9 @@ from flannelette.control.config import Config
 from flannelette.control.directroutes import DirectRoutes
 from flannelette.control.errors import one_line
 from flannelette.control.forwarders import open_forwarder, wishes
+from flannelette.control.handover.adopted import Adopted
 from flannelette.control.handover.document import Opened
-from flannelette.control.handover.handover import Adopted, Handover
+from flannelette.control.handover.handover import Handover
 from flannelette.control.lease import Lease
 from flannelette.control.plan import Plan
 from flannelette.dataplane.forwarder import Endpoint, Forwarder, Route, Vxlan
