@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -173,6 +174,21 @@ async def test_nobody_is_there_any_more(pipe: tuple[int, int]) -> None:
         its.close()
         await handing_over
     assert ended == []
+
+
+def test_nobody_is_there(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But perhaps soon: where another daemon begins to listen, we wait for it."""
+    assert find(path) is None
+    assert find(path / "nowhere" / "s") is None
+    monkeypatch.setattr(takeover, "PATIENCE", 0.0)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        with pytest.raises(HostError, match=f"keeps {path.parent} locked"):
+            find(path)
+    finally:
+        os.close(directory)
+    assert find(path) is None
 
 
 def test_a_daemon_that_accepts_nobody(path: Path) -> None:
