@@ -49,7 +49,7 @@ from flannelette.control.health.server import Address, resolve
 from flannelette.control.keeper import LeaseKeeper, insist
 from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
-from flannelette.control.node import Node, TaskGroup
+from flannelette.control.node import Node
 from flannelette.control.observe import watching
 from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import open_rules
@@ -57,6 +57,7 @@ from flannelette.control.store import Reloadable, Store
 from flannelette.control.stores import open_store
 from flannelette.control.systemd.notify import Notifier
 from flannelette.control.systemd.reporter import Reporter, State
+from flannelette.control.taskgroup import TaskGroup
 from flannelette.tun.link import Netlink
 
 log = logging.getLogger(__name__)

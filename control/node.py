@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from typing import Any
 
 from flannelette.control.backends.backend import Routes, Subnet
 from flannelette.control.blackhole import BlackholeKeeper
@@ -20,6 +19,7 @@ from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import RulesKeeper
 from flannelette.control.store import Store
 from flannelette.control.table import Ignored, LeaseTable
+from flannelette.control.taskgroup import TaskGroup
 from flannelette.tun.repairs import made_before
 
 log = logging.getLogger(__name__)
@@ -165,13 +165,3 @@ def _tell_ignored(ignored: list[Ignored]) -> None:
         return
     for it in ignored:
         log.warning("ignored a lease: subnet=%s reason=%r", it.subnets, it.reason)
-
-
-class TaskGroup(asyncio.TaskGroup):
-    """A task group whose first error comes out as itself, not in a group."""
-
-    async def __aexit__(self, *args: Any) -> None:
-        try:
-            await super().__aexit__(*args)
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None

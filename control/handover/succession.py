@@ -23,7 +23,7 @@ from flannelette.control.errors import HostError
 from flannelette.control.handover import takeover
 from flannelette.control.handover.handover import Handover
 from flannelette.control.handover.takeover import Predecessor
-from flannelette.control.node import TaskGroup
+from flannelette.control.taskgroup import TaskGroup
 
 _TO_ANOTHER = "it hands over to another"
 
