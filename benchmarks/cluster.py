@@ -29,11 +29,11 @@ from typing import Any, Literal, Protocol
 
 from flannelette.benchmarks.netns import RigError, inside, tool
 from flannelette.benchmarks.rig import Rig
-from flannelette.control import operator
 from flannelette.control.backends import choice
 from flannelette.control.errors import ControlError, HostError, one_line
 from flannelette.control.localstore import LocalStore
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.operator import client
 
 OVERLAY = IPv4Network("10.5.0.0/16")
 OVERLAY6 = IPv6Network("fd00:5::/48")
@@ -113,7 +113,7 @@ class Daemon(Program):
         """What it tells of itself; None while nobody answers. Raises ProgramDied."""
         self.check()
         try:
-            return operator.ask(self.socket, "status")
+            return client.ask(self.socket, "status")
         except HostError:
             return None
 

@@ -24,7 +24,6 @@ from typing import Any
 
 from flannelette.control import (
     interface,
-    operator,
     remembered,
     report,
     signals,
@@ -51,6 +50,7 @@ from flannelette.control.lease import Lease
 from flannelette.control.netconfig import NetworkConfig
 from flannelette.control.node import Node
 from flannelette.control.observe import watching
+from flannelette.control.operator.server import serve
 from flannelette.control.plan import Plan
 from flannelette.control.rules.keeper import open_rules
 from flannelette.control.store import Reloadable, Store
@@ -178,7 +178,7 @@ class Agent:
     @asynccontextmanager
     async def _listening(self, *, alone: bool = False) -> AsyncIterator[None]:
         """To operators, and to those who ask for our health; `alone` as of
-        operator.serve(). Raises HostError, OSError."""
+        serve(). Raises HostError, OSError."""
         config = self._config
         commands = {"status": self._report}
         streams = {"watch": self._watch}
@@ -186,7 +186,7 @@ class Agent:
         path = config.operator_socket
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(
-                operator.serve(path, commands, streams, talks, alone=alone)
+                serve(path, commands, streams, talks, alone=alone)
             )
             if self._health_at is not None:
                 from flannelette.control.health import service

@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flannelette.control import config, flags, flagvalues, goflags, operator, status
+from flannelette.control import config, flags, flagvalues, goflags, status
 from flannelette.control.arguments import Parser, operator_socket
 from flannelette.control.errors import ConfigError, ControlError, StoreError, one_line
 from flannelette.control.netconfig import NetworkConfig
+from flannelette.control.operator import client
 from flannelette.control.text import printable
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _status(argv: Sequence[str]) -> int:
     wanted = parser.parsed(argv)
     if wanted is None:
         return 0
-    document = operator.ask(operator_socket(wanted, os.environ), "status")
+    document = client.ask(operator_socket(wanted, os.environ), "status")
     if wanted.json:
         print(json.dumps(document, indent=2))
     else:

@@ -14,12 +14,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from flannelette.control import config, operator, statusdocument
+from flannelette.control import config, statusdocument
 from flannelette.control.config import Config
 from flannelette.control.doctor.facts import Daemon
 from flannelette.control.errors import ConfigError, HostError
 from flannelette.control.flagvalues import Etcd
 from flannelette.control.goflags import HelpWanted
+from flannelette.control.operator import client
 
 _PEERCRED = struct.Struct("=iII")
 _SECRETS = ("etcd-password",)
@@ -49,7 +50,7 @@ def find(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[Config, Daemo
 
 def _ask(path: Path) -> tuple[statusdocument.StatusDocument | None, str | None]:
     try:
-        return statusdocument.parse(operator.ask(path, "status")), None
+        return statusdocument.parse(client.ask(path, "status")), None
     except HostError as error:
         return None, str(error)
 

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
 from flannelette.control.handover import takeover
 from flannelette.control.handover.handover import Handover
 from flannelette.control.handover.takeover import Predecessor
+from flannelette.control.operator.place import starting_alone
 from flannelette.control.taskgroup import TaskGroup
 
 _TO_ANOTHER = "it hands over to another"
@@ -40,7 +40,7 @@ class Successors:
         self._taken = False
 
     async def hand_over(self, connection: socket.socket) -> None:
-        """To whoever is at the other end, and to one only; an operator.Talk. Raises
+        """To whoever is at the other end, and to one only; a server.Talk. Raises
         HostError, OSError."""
 
         def end(pid: int) -> None:
@@ -98,7 +98,7 @@ class Succession:
         async with AsyncExitStack() as place, TaskGroup() as tasks:
             ended = tasks.create_task(self._until_it_ends(), name="before")
             await self._due.wait()
-            async with operator.starting_alone(self._path):
+            async with starting_alone(self._path):
                 if self._wanted:
                     await self._ask(ended)
                 await ended

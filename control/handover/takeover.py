@@ -24,7 +24,7 @@ fails?
 - An old daemon that has said "gone" and does not end does not forward. The new one does
   all that a daemon does, and listens as soon as it can.
 - Who comes when the old one listens no more and the new one does not yet must not find
-  the place free: the new one has it locked (operator.starting_alone) from before its
+  the place free: the new one has it locked (operator/place.py) from before its
   "go" until it listens. Who would take over waits for that, and any other one ends.
 """
 
@@ -43,14 +43,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flannelette.control.errors import HostError
-from flannelette.control.operator import (
-    DEADLINE,
-    LOCK_RETRY,
-    connect,
-    document,
-    if_alone,
-    no_answer,
-)
+from flannelette.control.operator import DEADLINE
+from flannelette.control.operator.client import connect, document, no_answer
+from flannelette.control.operator.place import LOCK_RETRY, if_alone
 
 log = logging.getLogger(__name__)
 

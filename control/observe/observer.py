@@ -12,10 +12,10 @@ from select import select
 
 import msgspec
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
 from flannelette.control.observe.events import BadEvents, Event, decode
 from flannelette.control.observe.protocol import HEADER, Own, Request
+from flannelette.control.operator import client
 from flannelette.dataplane.forwarder import Watch
 
 SILENCE = 1.0
@@ -31,14 +31,14 @@ def observe(path: Path, watch: Watch) -> Iterator[Observer]:
         Request(list(watch.filter), watch.snap, watch.kinds)
     ).decode()
     with ExitStack() as stack:
-        connection = stack.enter_context(operator.connect(path, f"watch {request}"))
+        connection = stack.enter_context(client.connect(path, f"watch {request}"))
         stream = stack.enter_context(connection.makefile("rb", buffering=0))
         try:
             answer = stream.readline()
         except OSError as error:
-            raise operator.no_answer(path, error) from None
+            raise client.no_answer(path, error) from None
         try:
-            own = msgspec.convert(operator.document(path, answer), Own)
+            own = msgspec.convert(client.document(path, answer), Own)
         except msgspec.ValidationError as error:
             raise HostError(f"the daemon's answer is not understood: {error}") from None
         connection.settimeout(None)

@@ -25,8 +25,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Static
 
-from flannelette.control import operator, statusdocument
+from flannelette.control import statusdocument
 from flannelette.control.errors import HostError
+from flannelette.control.operator import client
 from flannelette.control.statusdocument import StatusDocument
 from flannelette.control.top import model
 from flannelette.control.top.model import Column, Peer, View
@@ -238,7 +239,7 @@ def _sample(view: View | None) -> tuple[float, float]:
 
 def main(path: Path, interval: float) -> int:
     """Show the daemon that answers at path, until the operator quits; the exit code."""
-    app = Top(path, lambda: operator.ask(path, "status"), interval)
+    app = Top(path, lambda: client.ask(path, "status"), interval)
     asyncio.run(_until_quit(app))
     return app.return_code or 0
 

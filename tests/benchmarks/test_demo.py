@@ -21,7 +21,7 @@ from flannelette.benchmarks import demo
 from flannelette.benchmarks.netns import tool
 from flannelette.benchmarks.rig import Pod
 from flannelette.benchmarks.traffic import ping
-from flannelette.control import operator
+from flannelette.control.operator import client
 from tests.helpers.ns import NOBODY, as_nobody, marked, needs_namespaces
 from tests.helpers.running import DEADLINE, Start
 
@@ -127,7 +127,7 @@ def test_keep_stays_up_until_ctrl_c(start: Start) -> None:
     ping(source, IPv4Address(found[2]), 3, time.monotonic() + 10)
     found = re.search(r"--operator-socket=(\S+)", run.out)
     assert found
-    assert operator.ask(Path(found[1]), "status")["ready"]
+    assert client.ask(Path(found[1]), "status")["ready"]
     assert "nsenter" not in run.out
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 0

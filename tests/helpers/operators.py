@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flannelette.control.operator import Commands, Streams, ask, serve
+from flannelette.control.operator.client import ask
+from flannelette.control.operator.server import Commands, Streams, serve
 
 COMMANDS = {"status": lambda: {"ready": True}}
 

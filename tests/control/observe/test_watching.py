@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
 from flannelette.control.observe import observer as observer_module, watching
 from flannelette.control.observe.events import BadEvents, Event
 from flannelette.control.observe.observer import Observer, observe, until_signalled
 from flannelette.control.observe.protocol import HEADER
+from flannelette.control.operator import client, server
 from flannelette.dataplane.forwarder import Direction, EventKind, Watch
 from tests.helpers.eventrecords import encode, event, rx, tx
 from tests.helpers.ns import until
@@ -75,7 +75,8 @@ def test_lost_events_are_told_once(path: Path) -> None:
 
 def test_silence_may_last(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For far longer than the deadline of an exchange."""
-    monkeypatch.setattr(operator, "DEADLINE", 0.1)
+    monkeypatch.setattr(client, "DEADLINE", 0.1)
+    monkeypatch.setattr(server, "DEADLINE", 0.1)
     fake = FakeForwarder(*[[]] * 20, tx(b"end"))
     with watched_daemon(path, fake), observe(path, WATCH) as observer:
         assert len(next(observer.rounds())) == 4
@@ -158,7 +159,7 @@ def test_a_refusal_is_one_line(path: Path, number: int, said: str) -> None:
 def test_a_wrong_request_is_refused(path: Path, request_: str) -> None:
     fake = FakeForwarder()
     with watched_daemon(path, fake), pytest.raises(HostError, match="not understood"):
-        operator.ask(path, request_)
+        client.ask(path, request_)
     assert fake.watches == []
 
 

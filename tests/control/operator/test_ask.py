@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
-from flannelette.control.operator import ask
+from flannelette.control.operator import client
+from flannelette.control.operator.client import ask
 from tests.helpers.operators import leave_dead
 from tests.helpers.watched import strange_daemon
 
@@ -30,7 +30,7 @@ def test_no_daemon_is_one_line(path: Path) -> None:
 def test_a_frozen_daemon_is_one_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "DEADLINE", 0.05)
+    monkeypatch.setattr(client, "DEADLINE", 0.05)
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as frozen:
         frozen.bind(str(path))

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from flannelette.control import clients, operator
+from flannelette.control import clients
 from flannelette.control.errors import HostError
-from flannelette.control.operator import REQUEST_MAX, serve
+from flannelette.control.operator import REQUEST_MAX, server
+from flannelette.control.operator.server import serve
 from tests.helpers import uvloops
 from tests.helpers.operators import COMMANDS, asked, sent, there
 from tests.helpers.waiting import eventually
@@ -138,7 +139,7 @@ async def test_many_clients_at_once(path: Path) -> None:
 async def test_a_client_that_says_nothing_is_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "DEADLINE", 0.05)
+    monkeypatch.setattr(server, "DEADLINE", 0.05)
     async with serve(path, COMMANDS):
         reader, writer = await asyncio.open_unix_connection(path)
         assert await reader.read() == b""
@@ -148,7 +149,7 @@ async def test_a_client_that_says_nothing_is_left(
 async def test_a_client_that_does_not_read_is_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "DEADLINE", 0.05)
+    monkeypatch.setattr(server, "DEADLINE", 0.05)
     big = "x" * 10_000_000
     asked = asyncio.Event()
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
-from flannelette.control.operator import serve
+from flannelette.control.operator import place
+from flannelette.control.operator.server import serve
 from tests.helpers.operators import COMMANDS, asked, leave_dead, sent, there
 from tests.helpers.waiting import eventually
 
@@ -146,7 +146,7 @@ async def test_a_start_waits_for_another_start(path: Path) -> None:
 async def test_a_lock_that_stays_is_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "DEADLINE", 0.0)
+    monkeypatch.setattr(place, "DEADLINE", 0.0)
     path.parent.mkdir()
     fd = os.open(path.parent, os.O_RDONLY)
     try:

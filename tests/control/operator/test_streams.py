@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from flannelette.control import operator
 from flannelette.control.errors import HostError
-from flannelette.control.operator import serve
+from flannelette.control.operator import server
+from flannelette.control.operator.server import serve
 from tests.helpers.operators import COMMANDS, asked, sent
 from tests.helpers.waiting import eventually
 
@@ -95,7 +95,7 @@ async def test_a_slow_client_keeps_its_stream(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For far longer than the deadline of an exchange."""
-    monkeypatch.setattr(operator, "DEADLINE", 0.05)
+    monkeypatch.setattr(server, "DEADLINE", 0.05)
     ticker = Ticker(size=1_000_000)
     async with serve(path, COMMANDS, {"tick": ticker.ticks}):
         reader, writer = await asyncio.open_unix_connection(path, limit=1000)
@@ -110,7 +110,7 @@ async def test_a_slow_client_keeps_its_stream(
 async def test_a_client_that_wants_no_more_and_reads_nothing_is_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "DEADLINE", 0.05)
+    monkeypatch.setattr(server, "DEADLINE", 0.05)
     ticker = Ticker(size=1_000_000)
     async with serve(path, COMMANDS, {"tick": ticker.ticks}):
         with socket.socket(socket.AF_UNIX) as client:

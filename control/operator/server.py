@@ -1,47 +1,19 @@
-"""The operator socket: how `flannelette status` asks a running daemon.
-
-A client connects to a Unix stream socket, sends one line, which is a command, and gets
-one JSON document until the end of the stream; {"error": ...} when it went wrong. Only
-the daemon's own user may connect.
-
-A command that streams may have an argument, behind a space, and gives more behind the
-line of its document, for as long as the client keeps its own side open: it ends by
-shutting that down, reads what is still to come, and closes.
-"""
+"""The daemon's side of the operator socket: what is asked, and what is answered."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import json
 import logging
-import os
 import socket
-import stat
-import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-)
-from contextlib import (
-    ExitStack,
-    aclosing,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-    suppress,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from flannelette.control.clients import attend
 from flannelette.control.errors import HostError, one_line
-from flannelette.control.subnetfile import make_directory
+from flannelette.control.operator import DEADLINE, REQUEST_MAX
+from flannelette.control.operator.place import listening, starting_alone
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +26,6 @@ Talk = Callable[[socket.socket], Coroutine[None, None, None]]
 Talks = Mapping[str, Talk]
 """What is said beyond the request is between these and the client, for as long as they
 like. They may raise OSError, and HostError where the client can take an error."""
-
-REQUEST_MAX = 1 << 17
-"""Bytes of a request, its newline included: room for the longest filter there is."""
-DEADLINE = 5.0
-"""Seconds for one exchange, on either side; of a stream, for its first line and for
-what is left once the client wants no more. Between them it may be slow."""
-LOCK_RETRY = 0.05
 
 
 @asynccontextmanager
@@ -80,7 +45,7 @@ async def serve(
     with ExitStack() as stack:
         try:
             async with nullcontext() if alone else starting_alone(path):
-                listener = stack.enter_context(_listening(path))
+                listener = stack.enter_context(listening(path))
         except OSError as error:
             error.add_note(f"while opening the operator socket {path}")
             raise
@@ -215,135 +180,3 @@ def _answer_to(request: str | None, commands: Commands, streams: Streams) -> byt
 
 def _encode(document: object) -> bytes:
     return json.dumps(document).encode() + b"\n"
-
-
-@asynccontextmanager
-async def starting_alone(path: Path) -> AsyncIterator[None]:
-    """Keep other daemons from beginning to listen at path: two that find a stale socket
-    there would both do so, and the later would remove the earlier's. Raises HostError
-    if another keeps us from it, OSError."""
-    make_directory(path.parent)
-    with _directory(path) as fd:
-        deadline = time.monotonic() + DEADLINE
-        while not _locked(fd):
-            if time.monotonic() > deadline:
-                raise HostError(f"another process keeps {path.parent} locked")
-            await asyncio.sleep(LOCK_RETRY)
-        yield
-
-
-@contextmanager
-def if_alone(path: Path) -> Iterator[bool]:
-    """As starting_alone(), but without waiting: is it so? Raises OSError."""
-    with _directory(path) as fd:
-        yield _locked(fd)
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    """Of that path: what is locked. Raises OSError."""
-    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """A socket that listens at path, where no other does. Raises HostError, OSError."""
-    if _is_stale(path):
-        path.unlink()
-    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
-    with socket.socket(socket.AF_UNIX, kind) as listener:
-        # Linux gives the file the socket's own mode: it is never open to others.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(os.fspath(path))
-        ours = _identity(path)
-        try:
-            listener.listen()
-            yield listener
-        finally:
-            if _identity(path) == ours:
-                path.unlink()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is there: device and inode."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _is_stale(path: Path) -> bool:
-    """Is this the socket of a dead daemon? No, if there is nothing.
-
-    Raises HostError when it is a live one's, or no socket, and OSError."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        raise HostError(f"{path} is in the way: it is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        error = probe.connect_ex(os.fspath(path))
-    if error in (0, errno.EAGAIN):  # EAGAIN: it lives, and its queue is full
-        raise HostError(f"another flannelette is running: it answers at {path}")
-    if error != errno.ECONNREFUSED:
-        raise OSError(error, os.strerror(error))
-    return True
-
-
-def ask(path: Path, command: str) -> dict[str, Any]:
-    """Send a command to the daemon at path and return its answer. Blocks.
-
-    Raises HostError when no daemon answers in time, or it answers with an error."""
-    with connect(path, command) as connection, connection.makefile("rb") as stream:
-        try:
-            answer = stream.read()
-        except OSError as error:
-            raise no_answer(path, error) from None
-    return document(path, answer)
-
-
-def connect(path: Path, command: str) -> socket.socket:
-    """A connection to the daemon at path, which got this command. Raises HostError.
-
-    Its timeout is DEADLINE."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(DEADLINE)
-        connection.connect(os.fspath(path))
-        connection.sendall(f"{command}\n".encode())
-    except OSError as error:
-        connection.close()
-        raise no_answer(path, error) from None
-    return connection
-
-
-def no_answer(path: Path, error: OSError) -> HostError:
-    """That there is none, and why."""
-    return HostError(f"no daemon answers at {path}: {error.strerror or error}")
-
-
-def document(path: Path, answer: bytes) -> dict[str, Any]:
-    """The document in an answer. Raises HostError when it is none, or an error."""
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        raise HostError(f"what answers at {path} is no flannelette") from None
-    if not isinstance(found, dict) or "error" in found:
-        reason = found["error"] if isinstance(found, dict) else repr(found)
-        raise HostError(f"the daemon at {path} answers: {reason}")
-    return found
