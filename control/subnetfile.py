@@ -34,8 +34,8 @@ def check(path: Path) -> None:
             raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
         if path.exists() and not path.is_file():  # a device would be replaced
             raise OSError(EINVAL, "Not a regular file", str(path))
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+            file.write(bytes(512))  # an empty file fits on a full disk, too
     except OSError as error:
         error.add_note(f"the subnet file {path} cannot be written")
         raise

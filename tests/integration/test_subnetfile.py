@@ -61,6 +61,16 @@ def test_a_directory_that_is_not_to_be_written(tmp_path: Path) -> None:
     assert "Permission denied" in refused(path, *NO_ROOT)
 
 
+def test_where_there_is_no_room(tmp_path: Path) -> None:
+    """Found out before a daemon lets go that is to be taken over from: it goes on."""
+    full = f"mount -t tmpfs -o size=1m none {tmp_path}; cat /dev/zero >{tmp_path}/all"
+    command = f'{full} 2>&-; exec "$@"'
+    path = tmp_path / "subnet.env"
+    line = refused(path, "unshare", "--mount", "sh", "-c", command, "sh")
+    assert "No space left on device" in line
+    assert f"the subnet file {path} cannot be written" in line
+
+
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
 def test_what_is_no_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "subnet.env"
