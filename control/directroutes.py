@@ -34,6 +34,11 @@ class DirectRoutes:
         self._forget_at = 0.0
         self._told: Gateways | None = None
 
+    def use_interface(self, index: int) -> None:
+        """The external interface has this index now."""
+        self._index = index
+        self._forget_at = 0.0
+
     async def find(self, routes: Sequence[Route]) -> None:
         """See which of the routes are direct. Raises OSError."""
         if not self.wanted:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -106,9 +107,22 @@ class KernelCarrier:
                 return []
         if changes:
             self._told = None
-        repairs = await self._program(self._lease)
+        try:
+            repairs = await self._program(self._lease)
+        except OSError as error:
+            if error.errno in (errno.ENODEV, errno.ENETUNREACH):
+                self._find_interface()
+            raise
         self._looked = now
         return repairs
+
+    def _find_interface(self) -> None:
+        """For the next try: when it was made anew, as by a driver that is loaded again,
+        the external interface has another index."""
+        external = self._plan.external
+        with suppress(OSError):  # it is away
+            index = socket.if_nametoindex(external.name)
+            self._plan = replace(self._plan, external=replace(external, index=index))
 
     def _changes(self) -> Changes:
         pairs = {it: (was, self._routes.get(it)) for it, was in self._before.items()}
@@ -166,6 +180,10 @@ class VxlanCarrier(KernelCarrier):
     @property
     def direct(self) -> Collection[Subnet]:
         return self._direct.subnets
+
+    def _find_interface(self) -> None:
+        super()._find_interface()
+        self._direct.use_interface(self._plan.external.index)
 
     async def _change(self, changes: Changes) -> None:
         backend = self._backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, get_args
@@ -79,6 +80,30 @@ def test_what_the_kernel_has_lost_is_told_again(tmp_path: Path) -> None:
         assert shown(it, 2, "link show flannel.1")[0]["address"] == mac
         for number in (1, 2):
             until(lambda n=number: "repaired: what=" in it.log(n))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [KERNEL, KERNEL | {"DirectRouting": True}, HOST_GW],
+    ids=["vxlan", "direct", "host-gw"],
+)
+def test_the_interface_is_made_anew(tmp_path: Path, backend: dict[str, Any]) -> None:
+    """As by a driver that is loaded again: the wire has another index then, and what
+    lay on it is gone."""
+    with lab(tmp_path, backend=backend) as it:
+        it.up()
+        it.until_reaches(1, 2)
+        one, two = it.rig.host(1), it.rig.host(2)
+        it.rig.ip(one, "link delete eth0")
+        it.rig.ip(one, f"link add eth0 type veth peer name eth0 netns {two}")
+        for number in (1, 2):
+            address = f"address add {it.rig.address(number)}/24 dev eth0"
+            it.rig.ip(it.rig.host(number), address, "link set eth0 up")
+            it.cluster.daemons[number].process.send_signal(signal.SIGHUP)
+        it.until_reaches(1, 2)
+        until(lambda: it.is_ready(1) and it.is_ready(2))
+        if "DirectRouting" in backend:
+            until(lambda: it.status(1)["routes"][0]["direct"])
 
 
 @pytest.mark.parametrize("backend", [KERNEL, HOST_GW], ids=["vxlan", "host-gw"])
