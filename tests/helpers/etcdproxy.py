@@ -17,6 +17,7 @@ import grpc.aio
 from aetcd import rpc
 
 from flannelette.control.etcd.settings import EtcdSettings
+from tests.helpers import grpcservers
 from tests.helpers.etcd import Etcd
 
 Hook = Callable[[str], Awaitable[None]]
@@ -75,7 +76,7 @@ class EtcdProxy(grpc.GenericRpcHandler):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._server.stop(None)
+        await grpcservers.stop(self._server)
         await asyncio.gather(*self._passing, return_exceptions=True)
         await self._channel.close()
 

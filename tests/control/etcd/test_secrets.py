@@ -15,6 +15,7 @@ from aetcd import rpc
 from flannelette.control.errors import StoreError, one_line
 from flannelette.control.etcd.channel import EtcdChannel, EtcdSettings
 from flannelette.control.health.readiness import Facts, NotReady, judge
+from tests.helpers import grpcservers
 
 USER = "flannel-user"
 TOKEN = "token.of.1234"
@@ -54,7 +55,7 @@ async def gossiping(handler: Gossip) -> AsyncIterator[int]:
     try:
         yield port
     finally:
-        await server.stop(None)
+        await grpcservers.stop(server)
 
 
 @pytest.mark.parametrize("password", ["correct-horse", "Tw0  w0rds\n", "$1\\.*[", "é€"])
