@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
-from typing import BinaryIO
+from contextlib import ExitStack
 
 from flannelette.control.errors import HostError
+from flannelette.control.processes import kill, start
 
 DEADLINE = 30.0
 """Seconds that a command may take."""
@@ -21,17 +20,6 @@ OUTPUT_MOST = 64 * 1024
 _SAID_MOST = 300
 """Characters of a complaint that are repeated: the last."""
 _CHUNK = 65536
-_SECRET = "FLANNELD_ETCD_PASSWORD"
-
-
-def environment() -> dict[str, str]:
-    """Our own, as far as other programs may know it: flanneld's tell the password."""
-    return {name: value for name, value in os.environ.items() if name != _SECRET}
-
-
-def file_in_memory() -> BinaryIO:
-    """It ends with the last who has it open. Raises OSError."""
-    return os.fdopen(os.memfd_create("flannelette"), "w+b")
 
 
 async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> str:
@@ -41,12 +29,12 @@ async def run(command: Sequence[str], environ: Mapping[str, str], text: str) -> 
 
     Raises HostError if it fails, OSError if it cannot be started."""
     loop = asyncio.get_running_loop()
-    process = _start(command, environ, text)
+    process = start(command, environ, text, subprocess.PIPE, subprocess.STDOUT)
     talk = loop.run_in_executor(None, _wait, process, time.monotonic() + DEADLINE)
     try:
         output = await asyncio.shield(talk)
     except asyncio.CancelledError:
-        _kill(process)
+        kill(process)
         await asyncio.wait([talk])
         raise
     said = output.decode(errors="replace")
@@ -61,30 +49,13 @@ def _complaint(code: int, said: str) -> str:
     return f"{how}: {words[-_SAID_MOST:]}" if words else how
 
 
-def _start(
-    command: Sequence[str], environ: Mapping[str, str], text: str
-) -> subprocess.Popen[bytes]:
-    """By Python's own vfork, as rules/tool.py does, in a process group of its own."""
-    with file_in_memory() as given:  # who does not read its stdin cannot block us
-        given.write(text.encode(errors="replace"))
-        given.seek(0)
-        return subprocess.Popen(
-            command,
-            stdin=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environ,
-            process_group=0,
-        )
-
-
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> bytes:
     """Until it ends; what it said. In a thread. Raises HostError."""
     assert process.stdout is not None
     said = bytearray()
     with ExitStack() as stack:
         stack.enter_context(process)
-        stack.callback(_kill, process)
+        stack.callback(kill, process)
         ended = os.pidfd_open(process.pid)
         stack.callback(os.close, ended)
         out = process.stdout.fileno()
@@ -104,10 +75,3 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> bytes:
             elif ended in ready:  # who still holds its stdout is not waited for
                 process.wait()
                 return bytes(said)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """And what it has started, unless that left its group, or it has ended."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)

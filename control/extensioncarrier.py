@@ -28,6 +28,7 @@ from flannelette.control.backends.extension import (
 from flannelette.control.errors import HostError, one_line
 from flannelette.control.lease import Lease, LeaseAttrs
 from flannelette.control.plan import Plan
+from flannelette.control.processes import environment
 from flannelette.dataplane.forwarder import Route
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ async def _run(
     name: str, command: str, variables: Mapping[str, str], text: str = ""
 ) -> str:
     """What it says; nothing if there is no such command. Raises HostError, OSError."""
-    environ = {**commands.environment(), **variables}
+    environ = {**environment(), **variables}
     argv = words(command, environ)
     if not argv:
         return ""

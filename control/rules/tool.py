@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
-from flannelette.control.commands import environment, file_in_memory
 from flannelette.control.errors import HostError
+from flannelette.control.processes import (
+    environment,
+    file_in_memory,
+    kill,
+    start,
+)
 
 DEADLINE = 20.0
 """Seconds that one call may take; with ten thousand rules it takes a fraction."""
@@ -45,11 +49,18 @@ async def run(command: Sequence[str], text: str = "") -> str:
     name = os.path.basename(command[0])
     with ExitStack() as stack:
         # Files, not pipes: whoever may hold these open, there is nothing to wait for.
-        given, out, err = (stack.enter_context(file_in_memory()) for _ in range(3))
-        given.write(text.encode())
-        given.seek(0)
-        process = _start(command, given, out, err)
-        stack.callback(_kill, process)
+        out, err = (stack.enter_context(file_in_memory()) for _ in range(2))
+        # Complaints as operators search them.
+        environ = {
+            **environment(),
+            "LC_ALL": "C",
+        }  # complaints as operators search them
+        try:
+            process = start(command, environ, text, out, err)
+        except OSError as error:
+            error.add_note(f"while starting {command[0]}")
+            raise
+        stack.callback(kill, process)
         try:
             async with asyncio.timeout(DEADLINE):
                 await _end_of(process)
@@ -70,25 +81,6 @@ def _read(file: BinaryIO) -> str:
     return file.read().decode(errors="replace")
 
 
-def _start(
-    command: Sequence[str], given: BinaryIO, out: BinaryIO, err: BinaryIO
-) -> subprocess.Popen[bytes]:
-    """In a process group of its own, by Python's own vfork: the event loop's way is a
-    fork, which copies our page tables and runs grpc's handlers."""
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=given,
-            stdout=out,
-            stderr=err,
-            env={**environment(), "LC_ALL": "C"},  # complaints as operators search them
-            process_group=0,
-        )
-    except OSError as error:
-        error.add_note(f"while starting {command[0]}")
-        raise
-
-
 async def _end_of(process: subprocess.Popen[bytes]) -> None:
     """Wait for it; cancelled, kill it, and wait for that, if it does not take long."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -97,7 +89,7 @@ async def _end_of(process: subprocess.Popen[bytes]) -> None:
     try:
         await ended.wait()
     except asyncio.CancelledError:
-        _kill(process)
+        kill(process)
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 await ended.wait()
@@ -106,10 +98,3 @@ async def _end_of(process: subprocess.Popen[bytes]) -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
         process.poll()
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """And what it has started, unless that left its group, or it has ended."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
