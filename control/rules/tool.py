@@ -51,10 +51,7 @@ async def run(command: Sequence[str], text: str = "") -> str:
         # Files, not pipes: whoever may hold these open, there is nothing to wait for.
         out, err = (stack.enter_context(file_in_memory()) for _ in range(2))
         # Complaints as operators search them.
-        environ = {
-            **environment(),
-            "LC_ALL": "C",
-        }  # complaints as operators search them
+        environ = {**environment(), "LC_ALL": "C"}
         try:
             process = start(command, environ, text, out, err)
         except OSError as error:
